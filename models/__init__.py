@@ -1,0 +1,1 @@
+"""The mathematics: pure torch, imports and tests without ComfyUI."""

@@ -1,0 +1,1 @@
+"""What stands in for ComfyUI when it is not there."""

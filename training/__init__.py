@@ -1,0 +1,1 @@
+"""The procedural world and the training of blockworld-mini on it."""
