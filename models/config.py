@@ -47,12 +47,26 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """The mini model's text encoder; its width is the transformer's `text_width`."""
+
+    vocabulary: int
+    width: int = 192
+    heads: int = 6
+    layers: int = 3
+    length: int = 80
+
+
+@dataclass(frozen=True)
 class VAEConfig:
     """A causal video autoencoder: 1 + 4k frames become 1 + k latent frames.
 
-    `widths[i]` is `encoder_width * width_multipliers[i]` at stage i of the encoder; the decoder walks
-    the stages backwards with `decoder_width`. Between stage i and i + 1 space is halved, and time too
-    where `temporal_downsample[i]`.
+    Stage i of the encoder is `encoder_width * width_multipliers[i]` wide; the decoder walks the stages
+    backwards with `decoder_width`. Between stage i and i + 1 space is halved where
+    `spatial_downsample[i]` and time where `temporal_downsample[i]`.
+
+    `layout` names the blocks: "wan2.1"; "wan2.2", whose stages have parameter-free shortcuts round
+    them; "mini", which has those, factorised convolutions and no attention.
     """
 
     latent_channels: int = 16
@@ -60,13 +74,219 @@ class VAEConfig:
     decoder_width: int = 96
     width_multipliers: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 2  # residual blocks a stage; the decoder has one more, as in Wan
+    spatial_downsample: tuple[bool, ...] = (True, True, True)
     temporal_downsample: tuple[bool, ...] = (False, True, True)
     pixel_patch: int = 1  # space-to-depth before the first convolution
-    shortcuts: bool = False  # parameter-free average-down / duplicate-up round each stage (Wan 2.2)
-    layout: str = "wan2.1"  # "wan2.1", "wan2.2" or "mini": module names and block kind
-    latent_mean: tuple[float, ...] = field(default=(), repr=False)
+    layout: str = "wan2.1"
+    latent_mean: tuple[float, ...] = field(default=(), repr=False)  # empty: not normalised
     latent_std: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self):
-        for name in ("width_multipliers", "temporal_downsample", "latent_mean", "latent_std"):
+        for name in (
+            "width_multipliers",
+            "spatial_downsample",
+            "temporal_downsample",
+            "latent_mean",
+            "latent_std",
+        ):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.layout not in ("wan2.1", "wan2.2", "mini"):
+            raise ValueError(f"VAE layout {self.layout!r} is not one of wan2.1, wan2.2, mini.")
+        between = len(self.width_multipliers) - 1
+        if not len(self.spatial_downsample) == len(self.temporal_downsample) == between:
+            raise ValueError(
+                f"{between + 1} stages need {between} spatial and temporal reductions between them, "
+                f"not {len(self.spatial_downsample)} and {len(self.temporal_downsample)}."
+            )
+        for name in ("latent_mean", "latent_std"):
+            if len(getattr(self, name)) not in (0, self.latent_channels):
+                raise ValueError(
+                    f"{name} has {len(getattr(self, name))} numbers for {self.latent_channels} "
+                    "latent channels."
+                )
+
+    @property
+    def factorised(self) -> bool:
+        """1x3x3 and 3x1x1 convolutions instead of 3x3x3, no attention."""
+        return self.layout == "mini"
+
+    @property
+    def grouped(self) -> bool:
+        """Stages are modules with a parameter-free shortcut round them."""
+        return self.layout != "wan2.1"
+
+    @property
+    def reductions(self) -> tuple[tuple[bool, bool], ...]:
+        """(space, time) halved after each stage of the encoder; nothing after the last."""
+        return (*zip(self.spatial_downsample, self.temporal_downsample), (False, False))
+
+    @property
+    def spatial_stride(self) -> int:
+        return self.pixel_patch * 2 ** sum(self.spatial_downsample)
+
+    @property
+    def temporal_stride(self) -> int:
+        return 2 ** sum(self.temporal_downsample)
+
+
+VAE_PRESETS: dict[str, VAEConfig] = {
+    "wan2.1": VAEConfig(
+        # fmt: off
+        latent_mean=(
+            -0.7571,
+            -0.7089,
+            -0.9113,
+            0.1075,
+            -0.1745,
+            0.9653,
+            -0.1517,
+            1.5508,
+            0.4134,
+            -0.0715,
+            0.5517,
+            -0.3632,
+            -0.1922,
+            -0.9497,
+            0.2503,
+            -0.2921,
+        ),
+        latent_std=(
+            2.8184,
+            1.4541,
+            2.3275,
+            2.6558,
+            1.2196,
+            1.7708,
+            2.6052,
+            2.0743,
+            3.2687,
+            2.1526,
+            2.8652,
+            1.5579,
+            1.6382,
+            1.1253,
+            2.8251,
+            1.916,
+        ),
+        # fmt: on
+    ),
+    "wan2.2": VAEConfig(
+        latent_channels=48,
+        encoder_width=160,
+        decoder_width=256,
+        pixel_patch=2,
+        layout="wan2.2",
+        # fmt: off
+        latent_mean=(
+            -0.2289,
+            -0.0052,
+            -0.1323,
+            -0.2339,
+            -0.2799,
+            0.0174,
+            0.1838,
+            0.1557,
+            -0.1382,
+            0.0542,
+            0.2813,
+            0.0891,
+            0.157,
+            -0.0098,
+            0.0375,
+            -0.1825,
+            -0.2246,
+            -0.1207,
+            -0.0698,
+            0.5109,
+            0.2665,
+            -0.2108,
+            -0.2158,
+            0.2502,
+            -0.2055,
+            -0.0322,
+            0.1109,
+            0.1567,
+            -0.0729,
+            0.0899,
+            -0.2799,
+            -0.123,
+            -0.0313,
+            -0.1649,
+            0.0117,
+            0.0723,
+            -0.2839,
+            -0.2083,
+            -0.052,
+            0.3748,
+            0.0152,
+            0.1957,
+            0.1433,
+            -0.2944,
+            0.3573,
+            -0.0548,
+            -0.1681,
+            -0.0667,
+        ),
+        latent_std=(
+            0.4765,
+            1.0364,
+            0.4514,
+            1.1677,
+            0.5313,
+            0.499,
+            0.4818,
+            0.5013,
+            0.8158,
+            1.0344,
+            0.5894,
+            1.0901,
+            0.6885,
+            0.6165,
+            0.8454,
+            0.4978,
+            0.5759,
+            0.3523,
+            0.7135,
+            0.6804,
+            0.5833,
+            1.4146,
+            0.8986,
+            0.5659,
+            0.7069,
+            0.5338,
+            0.4889,
+            0.4917,
+            0.4069,
+            0.4999,
+            0.6866,
+            0.4093,
+            0.5709,
+            0.6065,
+            0.6415,
+            0.4944,
+            0.5726,
+            1.2042,
+            0.5458,
+            1.6887,
+            0.3971,
+            1.06,
+            0.3943,
+            0.5537,
+            0.5444,
+            0.4089,
+            0.7468,
+            0.7744,
+        ),
+        # fmt: on
+    ),
+    "blockworld-mini": VAEConfig(  # trained here; mean and std are measured and stored with its weights
+        encoder_width=64,
+        decoder_width=64,
+        width_multipliers=(1, 2, 2),
+        blocks=1,
+        spatial_downsample=(True, False),
+        temporal_downsample=(True, True),
+        pixel_patch=4,
+        layout="mini",
+    ),
+}

@@ -1,0 +1,192 @@
+"""Attention of a PatchDiT: 3-axis rotary embedding, self- and cross-attention.
+
+Shapes: B batch, L tokens, S text tokens, D width, N heads, H head size (here never rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import TransformerConfig
+
+Attention = Callable[..., Tensor]  # (q_BNLH, k_BNSH, v_BNSH, mask=None) -> BNLH
+
+
+class KeysValues(NamedTuple):
+    """What one layer's queries look at; keys are normalised and, in self-attention, rotated."""
+
+    k_BNSH: Tensor
+    v_BNSH: Tensor
+
+
+class Rotary(NamedTuple):
+    """Angles of the tokens as tables that broadcast over (B,L,N,H): cosine, and signed sine."""
+
+    cos: Tensor
+    sin: Tensor  # minus sine at even, plus sine at odd places of a head
+
+
+def sdpa(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention (B,N,L,H) by torch; `mask` is boolean, true where a query sees a key."""
+    return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH, attn_mask=mask)
+
+
+def angle_dtype(device: torch.device) -> torch.dtype:
+    """float64 for sines of large angles, as the reference does, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def rotary_tables(positions_BL3: Tensor, head_width: int, theta: float = 10000.0) -> Rotary:
+    """Rotary tables of tokens at integer (t,h,w) positions, (B,L,3) or (L,3); any integer is valid.
+
+    Height and width get head_width // 6 pairs each, time the rest (44/42/42 values of 128).
+    RoFormer (arXiv:2104.09864) eq. 34 along each axis, over neighbouring pairs of values.
+    """
+    dtype = angle_dtype(positions_BL3.device)
+    side = 2 * (head_width // 6)
+    angles = []
+    for axis, width in enumerate((head_width - 2 * side, side, side)):
+        places = torch.arange(0, width, 2, device=positions_BL3.device, dtype=dtype)
+        frequencies = theta ** (-places / max(width, 1))
+        angles.append(positions_BL3[..., axis, None].to(dtype) * frequencies)
+    angle = torch.cat(angles, dim=-1).unsqueeze(-2)  # (B,L,1,H/2)
+    cos, sin = angle.cos().float(), angle.sin().float()
+    return Rotary(
+        torch.stack((cos, cos), dim=-1).flatten(-2), torch.stack((-sin, sin), dim=-1).flatten(-2)
+    )
+
+
+def rotate(x_BLNH: Tensor, rotary: Rotary) -> Tensor:
+    """Turn each pair (a,b) of a head by its angle: (a cos - b sin, b cos + a sin)."""
+    swapped = x_BLNH.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x_BLNH * rotary.cos, swapped, rotary.sin)
+
+
+def attend_by_clip(
+    attention: Attention,
+    q_BNLH: Tensor,
+    seen: KeysValues,
+    q_lengths: Sequence[int],
+    seen_lengths: Sequence[int],
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Attention (B,N,L,H) of clips packed along L: clip i's queries see clip i's keys only."""
+    if len(q_lengths) == 1:
+        return attention(q_BNLH, seen.k_BNSH, seen.v_BNSH, mask)
+    clips = zip(
+        q_BNLH.split(list(q_lengths), dim=2),
+        seen.k_BNSH.split(list(seen_lengths), dim=2),
+        seen.v_BNSH.split(list(seen_lengths), dim=2),
+        strict=True,
+    )
+    return torch.cat([attention(q, k, v) for q, k, v in clips], dim=2)
+
+
+def join_by_clip(
+    first: KeysValues, second: KeysValues, first_lengths: Sequence[int], lengths: Sequence[int]
+) -> KeysValues:
+    """Each clip's keys and values of `first`, then those of `second`, clip after clip."""
+
+    def join(a_BNSH: Tensor, b_BNSH: Tensor) -> Tensor:
+        pairs = zip(
+            a_BNSH.split(list(first_lengths), dim=2),
+            b_BNSH.split(list(lengths), dim=2),
+            strict=True,
+        )
+        return torch.cat([part for pair in pairs for part in pair], dim=2)
+
+    return KeysValues(*(join(a, b) for a, b in zip(first, second, strict=True)))
+
+
+class Projections(nn.Module):
+    """The projections that self- and cross-attention share, under Wan's names."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, attention: Attention, **where):
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.attention = attention
+        self.q = operations.Linear(width, width, **where)
+        self.k = operations.Linear(width, width, **where)
+        self.v = operations.Linear(width, width, **where)
+        self.o = operations.Linear(width, width, **where)
+        self.norm_q = operations.RMSNorm(width, eps=config.eps, **where)  # over all heads at once
+        self.norm_k = operations.RMSNorm(width, eps=config.eps, **where)
+
+    def split_heads(self, x_BLD: Tensor) -> Tensor:
+        """(B,L,N,H)"""
+        return x_BLD.unflatten(-1, (self.heads, -1))
+
+
+class SelfAttention(Projections):
+    """Every token looks at the tokens of its clip, with rotary positions."""
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rotary: Rotary,
+        lengths: Sequence[int],
+        mask: Tensor | None = None,
+        known: KeysValues | None = None,
+        known_lengths: Sequence[int] = (),
+    ) -> tuple[Tensor, KeysValues]:
+        """The attended (B,L,D), and this call's own keys and values, which a cache may keep.
+
+        `lengths` are the clips packed along L (one entry: no packing). `known` are keys and values
+        of tokens that are seen but not computed here; each clip looks at its own share of them.
+        """
+        v_BNLH = self.split_heads(self.v(x_BLD)).transpose(1, 2)
+        q_BNLH = self.rotated(self.norm_q(self.q(x_BLD)), rotary, v_BNLH.dtype)
+        k_BNLH = self.rotated(self.norm_k(self.k(x_BLD)), rotary, v_BNLH.dtype)
+        own = seen = KeysValues(k_BNLH, v_BNLH)
+        seen_lengths = lengths
+        if known is not None:
+            seen = join_by_clip(known, own, known_lengths, lengths)
+            seen_lengths = [a + b for a, b in zip(known_lengths, lengths, strict=True)]
+        out_BNLH = attend_by_clip(self.attention, q_BNLH, seen, lengths, seen_lengths, mask)
+        return self.o(out_BNLH.transpose(1, 2).flatten(2)), own
+
+    def rotated(self, x_BLD: Tensor, rotary: Rotary, dtype: torch.dtype) -> Tensor:
+        """(B,N,L,H)"""
+        return rotate(self.split_heads(x_BLD), rotary).to(dtype).transpose(1, 2)
+
+
+class CrossAttention(Projections):
+    """Every token looks at its clip's text, and at its image features where the model has them."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, attention: Attention, **where):
+        super().__init__(config, operations, attention, **where)
+        self.sees_image = config.image_width > 0
+        if self.sees_image:
+            self.k_img = operations.Linear(config.width, config.width, **where)
+            self.v_img = operations.Linear(config.width, config.width, **where)
+            self.norm_k_img = operations.RMSNorm(config.width, eps=config.eps, **where)
+
+    def keys_values(self, text_BSD: Tensor, image_BSD: Tensor | None) -> list[KeysValues]:
+        """Keys and values of embedded text, and of embedded image features if there are any."""
+        pairs = [(self.norm_k(self.k(text_BSD)), self.v(text_BSD))]
+        if image_BSD is not None:
+            pairs.append((self.norm_k_img(self.k_img(image_BSD)), self.v_img(image_BSD)))
+        return [
+            KeysValues(*(self.split_heads(y.to(v.dtype)).transpose(1, 2) for y in (k, v)))
+            for k, v in pairs
+        ]
+
+    def forward(self, x_BLD: Tensor, seen: list[KeysValues], lengths: Sequence[int]) -> Tensor:
+        """The attended (B,L,D); text and image are attended to apart and summed."""
+        q_BLD = self.norm_q(self.q(x_BLD))
+        q_BNLH = self.split_heads(q_BLD.to(seen[0].v_BNSH.dtype)).transpose(1, 2)
+        parts = [self.attend(q_BNLH, pair, lengths) for pair in seen]
+        out_BNLH = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        return self.o(out_BNLH.transpose(1, 2).flatten(2))
+
+    def attend(self, q_BNLH: Tensor, seen: KeysValues, lengths: Sequence[int]) -> Tensor:
+        if len(lengths) == 1:
+            return self.attention(q_BNLH, *seen)
+        rows = zip(q_BNLH.split(list(lengths), dim=2), *(y.split(1) for y in seen), strict=True)
+        return torch.cat([self.attention(q, k, v) for q, k, v in rows], dim=2)

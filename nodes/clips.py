@@ -1,0 +1,107 @@
+"""Reading and making LATENT dicts that hold video, and the arithmetic of their lengths.
+
+B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames. A LATENT carries raw VAE means in
+`samples` and, beside core's own keys, what decoding needs to give back the clip that went in:
+`video_frames` (its real length, where padding made it longer) and `video_fps` (frames per second).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Latent = dict[str, Any]
+
+FRAMES, FPS = "video_frames", "video_fps"
+DEFAULT_FPS = 8.0  # what blockworld was trained at
+TEMPORAL_STRIDE = 4
+
+
+def latent_length(frames: int) -> int:
+    """Latent frames of a clip: frames = 1 + 4k give 1 + k. Other counts are an error."""
+    if frames < 1 or (frames - 1) % TEMPORAL_STRIDE:
+        below = max(1, frames - (frames - 1) % TEMPORAL_STRIDE)
+        nearest = f"{below} or {below + TEMPORAL_STRIDE}" if frames > 0 else "1"
+        raise ValueError(f"A clip has 1 + 4k frames; got {frames}, nearest {nearest}.")
+    return 1 + (frames - 1) // TEMPORAL_STRIDE
+
+
+def frames_for(seconds: float, fps: float) -> int:
+    """The 1 + 4k frames whose duration at `fps` frames per second is nearest to `seconds`."""
+    return 1 + TEMPORAL_STRIDE * max(0, round((seconds * fps - 1) / TEMPORAL_STRIDE))
+
+
+def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
+    """The finite latents_BCTHW of a LATENT; an image latent (BCHW) counts as one frame."""
+    samples = latent["samples"]
+    if samples.ndim == 4:
+        samples = samples.unsqueeze(2)
+    if samples.ndim != 5:
+        raise ValueError(
+            f"LATENT has shape {tuple(samples.shape)}; need (batch, channels, frames, rows, columns)."
+        )
+    if channels is not None and samples.shape[1] != channels:
+        raise ValueError(
+            f"LATENT has {samples.shape[1]} channels, the model or VAE it is given to has {channels}:"
+            " both must belong to the same family."
+        )
+    if not torch.isfinite(samples).all():
+        broken = int((~torch.isfinite(samples)).sum())
+        raise ValueError(
+            f"LATENT holds {broken} values that are not numbers (NaN or infinite);"
+            " the node that made it went wrong."
+        )
+    return samples
+
+
+def rest_of(latent: Latent) -> Latent:
+    """What a LATENT carries besides samples and mask: the keys to hand on."""
+    gone = ("samples", "noise_mask", "downscale_ratio_spacial")
+    return {name: value for name, value in latent.items() if name not in gone}
+
+
+def real_frames(latent: Latent) -> int:
+    """How many frames of the decoded clip are the clip: its length less the padding, if there is any."""
+    whole = 1 + TEMPORAL_STRIDE * (samples_of(latent).shape[2] - 1)
+    kept = latent.get(FRAMES, whole)
+    return kept if whole - TEMPORAL_STRIDE < kept <= whole else whole
+
+
+def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
+    """The noise mask_B1THW of a LATENT of `shape` (B,C,T,H,W), 1 = generate; None where it has none.
+
+    A mask of five dimensions is on the latent grid. Core's masks have fewer and count pixel frames: one for
+    the whole clip, or one each; a latent cell is generated if any pixel in it is.
+    """
+    mask = latent.get("noise_mask")
+    if mask is None:
+        return None
+    B, _, T, H, W = shape
+    mask = mask.float()
+    if mask.ndim < 5:
+        mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T)
+    if mask.shape[2] not in (1, T) or mask.shape[0] not in (1, B):
+        raise ValueError(
+            f"The noise mask has shape {tuple(mask.shape)}; the latent needs ({B}, 1, {T}, {H}, {W})."
+        )
+    mask = mask.amax(dim=1, keepdim=True)
+    if mask.shape[-2:] != (H, W):
+        mask = F.adaptive_max_pool3d(mask, (mask.shape[2], H, W))
+    return (mask >= 0.5).float().expand(B, 1, T, H, W).contiguous()
+
+
+def _grouped(mask_1FHW: Tensor, T: int) -> Tensor:
+    """A pixel-frame mask as mask_11THW: frame 0 alone, then the maximum of every four."""
+    frames = mask_1FHW.shape[1]
+    if frames == 1:
+        return mask_1FHW.unsqueeze(1)
+    if latent_length(frames) != T:
+        raise ValueError(
+            f"The noise mask has {frames} frames; a latent of {T} frames needs"
+            f" {1 + TEMPORAL_STRIDE * (T - 1)}, or one for the whole clip."
+        )
+    groups = mask_1FHW[:, 1:].unflatten(1, (-1, TEMPORAL_STRIDE)).amax(dim=2)
+    return torch.cat([mask_1FHW[:, :1], groups], dim=1).unsqueeze(1)

@@ -1,0 +1,66 @@
+"""DecodeVideo: a latent video becomes a VIDEO, frame by frame when it is saved.
+
+B batch, C channels, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .api import io
+from .clips import DEFAULT_FPS, FPS, real_frames, samples_of
+from .host import decode_frames, latent_channels, spatial_stride
+from .video import LazyVideo
+
+
+class DecodeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_DecodeVideo",
+            display_name="Decode Video",
+            category="PatchDiT/latent",
+            description="Turn a latent video into a video. Frames are made while it is saved, so"
+            " length costs no memory; for images use VAE Decode.",
+            search_aliases=["latent to video", "vae decode video", "render video"],
+            inputs=[
+                io.Latent.Input(
+                    "latent", tooltip="The latent video; every one of a batch becomes a video."
+                ),
+                io.Vae.Input("vae", tooltip="The autoencoder of the model that made the latent."),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=120.0,
+                    step=1.0,
+                    tooltip="Frames per second; 0 takes what the latent was made or encoded with.",
+                    advanced=True,
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="Sound to go with the video."),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="video",
+                    tooltip="The video, one for each latent of the batch.",
+                    is_output_list=True,
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent, vae, fps, audio=None):
+        samples_BCTHW = samples_of(latent, latent_channels(vae))
+        height, width = (side * spatial_stride(vae) for side in samples_BCTHW.shape[-2:])
+        fps = fps or latent.get(FPS, DEFAULT_FPS)
+        videos = [
+            LazyVideo(
+                partial(decode_frames, vae, one_CTHW[None]),
+                (width, height),
+                real_frames(latent),
+                fps,
+                audio,
+            )
+            for one_CTHW in samples_BCTHW
+        ]
+        return io.NodeOutput(videos)

@@ -1,0 +1,94 @@
+"""EncodeVideo: a VIDEO, or a batch of images as one clip, becomes a latent video.
+
+B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .api import Input, io
+from .clips import DEFAULT_FPS, FPS, FRAMES, TEMPORAL_STRIDE, latent_length
+from .host import encode_frames
+
+FITS = ["pad", "trim", "error"]
+
+
+class EncodeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_EncodeVideo",
+            display_name="Encode Video",
+            category="PatchDiT/latent",
+            description="Turn a video, or a batch of images as one clip, into a latent video.",
+            search_aliases=["video to latent", "vae encode video", "compress video"],
+            inputs=[
+                io.MultiType.Input(
+                    "video",
+                    [io.Video, io.Image],
+                    tooltip="A video, or images that are the frames of one clip. Both sides must be"
+                    " multiples of 16 pixels.",
+                ),
+                io.Vae.Input("vae", tooltip="The autoencoder of the model you will use."),
+                io.Combo.Input(
+                    "fit",
+                    options=FITS,
+                    default="pad",
+                    tooltip="What to do when the clip is not 1 + 4k frames long. pad: repeat the last"
+                    " frame and cut it off again when decoding; trim: drop frames at the end;"
+                    " error: stop.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=DEFAULT_FPS,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    tooltip="Frames per second of images; a video brings its own.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="latent", tooltip="The latent video."),
+                io.Audio.Output(
+                    display_name="audio",
+                    tooltip="The video's sound, for Decode Video; nothing where it has none.",
+                ),
+                io.Float.Output(display_name="fps", tooltip="Frames per second."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video, vae, fit, fps):
+        frames_FHWC, audio, fps = frames_of(video, fps)
+        fitted_FHWC = fit_length(frames_FHWC, fit)
+        latent: dict[str, Any] = {"samples": encode_frames(vae, fitted_FHWC), FPS: fps}
+        if len(fitted_FHWC) > len(frames_FHWC):
+            latent[FRAMES] = len(frames_FHWC)
+        return io.NodeOutput(latent, audio, fps)
+
+
+def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:
+    """Frames (F,H,W,3), audio and frames per second of a VIDEO, or of images at `fps`."""
+    if not isinstance(video, Input.Video):
+        return video[..., :3], None, fps
+    parts = video.get_components()
+    return parts.images[..., :3], parts.audio, float(parts.frame_rate)
+
+
+def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:
+    """A clip of 1 + 4k frames: the last one repeated ("pad"), those over dropped ("trim"), or ValueError."""
+    frames = len(frames_FHWC)
+    if frames == 0:
+        raise ValueError("The video has no frames; need at least one.")
+    over = (frames - 1) % TEMPORAL_STRIDE
+    if fit == "trim":
+        return frames_FHWC[: frames - over]
+    if fit == "pad" and over:
+        return torch.cat([frames_FHWC, frames_FHWC[-1:].expand(TEMPORAL_STRIDE - over, -1, -1, -1)])
+    latent_length(frames)
+    return frames_FHWC

@@ -1,0 +1,136 @@
+"""EmptyVideoLatent: the size and length of a video that is still to be made.
+
+B batch, C channels, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .api import io
+from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
+
+CHANNELS, STRIDE, GRID = 16, 8, 16  # Wan 2.1's latent and ours; a token is two latent cells each way
+LARGEST = 2**29  # values of one latent: 2 GiB of float32
+CUSTOM = "width x height"
+ASPECTS = {
+    CUSTOM: None,
+    "1:1 square": (1, 1),
+    "3:2 landscape": (3, 2),
+    "2:3 portrait": (2, 3),
+    "7:4 wide": (7, 4),
+    "4:7 tall": (4, 7),
+}
+
+
+class EmptyVideoLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_EmptyVideoLatent",
+            display_name="Empty Video Latent",
+            category="PatchDiT/latent",
+            description="The canvas of a video that is still to be made: its size and its length.",
+            search_aliases=["empty latent video", "video size", "aspect ratio", "blank video"],
+            inputs=[
+                io.Combo.Input(
+                    "aspect",
+                    options=list(ASPECTS),
+                    default=CUSTOM,
+                    tooltip="Take width x height as they are, or a shape whose short side is the"
+                    " smaller of the two.",
+                ),
+                io.Int.Input(
+                    "width", default=64, min=16, max=8192, step=GRID, tooltip="Pixels across."
+                ),
+                io.Int.Input(
+                    "height", default=64, min=16, max=8192, step=GRID, tooltip="Pixels down."
+                ),
+                io.Combo.Input(
+                    "length_in",
+                    options=["seconds", "frames"],
+                    default="seconds",
+                    tooltip="Which of the two lengths below counts.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=2.0,
+                    min=0.0,
+                    max=600.0,
+                    step=0.125,
+                    tooltip="Length in seconds; the nearest 1 + 4k frames are taken.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=17,
+                    min=1,
+                    max=8193,
+                    step=4,
+                    tooltip="Length in frames, 1 + 4k of them: 1 (an image), 5, 9, 13, 17 ...",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=DEFAULT_FPS,
+                    min=1.0,
+                    max=120.0,
+                    step=1.0,
+                    tooltip="Frames per second; Blockworld was trained at 8, Wan at 16 or 24.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many videos to make at once.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="An empty latent video for a sampler."
+                ),
+                io.Int.Output(display_name="frames", tooltip="Frames of the video to come."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, aspect, width, height, length_in, seconds, frames, fps, batch_size):
+        width, height = frame_size(aspect, width, height)
+        frames = frames_for(seconds, fps) if length_in == "seconds" else frames
+        shape = latent_shape(width, height, frames, batch_size)
+        latent = {"samples": torch.zeros(shape), "downscale_ratio_spacial": STRIDE, FPS: fps}
+        return io.NodeOutput(latent, frames, fps)
+
+
+def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
+    """Width and height in pixels on the grid; a named aspect takes the smaller of the two as short side."""
+    if aspect not in ASPECTS:
+        raise ValueError(f"Aspect {aspect!r} is not one of {', '.join(ASPECTS)}.")
+    ratio = ASPECTS[aspect]
+    if ratio is not None:
+        short, unit = min(width, height), min(ratio)
+        width, height = (GRID * round(short * side / unit / GRID) for side in ratio)
+    for name, size in (("width", width), ("height", height)):
+        if size < GRID or size % GRID:
+            below = max(GRID, size // GRID * GRID)
+            raise ValueError(
+                f"A video's {name} is a multiple of {GRID} pixels; got {size},"
+                f" nearest {below} or {below + GRID}."
+            )
+    return width, height
+
+
+def latent_shape(width: int, height: int, frames: int, batch: int) -> tuple[int, ...]:
+    """(B, C, T, H, W) of a latent for that video; ValueError if it would not fit in memory."""
+    if batch < 1:
+        raise ValueError(f"A batch has at least one video; got {batch}.")
+    shape = (batch, CHANNELS, latent_length(frames), height // STRIDE, width // STRIDE)
+    values = torch.Size(shape).numel()
+    if values > LARGEST:
+        raise ValueError(
+            f"{batch} videos of {width}x{height} and {frames} frames need a latent of"
+            f" {values * 4 / 2**30:.0f} GiB; at most {LARGEST * 4 // 2**30}: make fewer, smaller"
+            " or shorter ones."
+        )
+    return shape

@@ -1,0 +1,70 @@
+"""PatchifyLatent and UnpatchifyLatent: a latent video as spacetime-patch tokens, and back.
+
+B batch, C channels, T/H/W latent frames/rows/columns, L tokens, P patch values.
+"""
+
+from __future__ import annotations
+
+from ..models.config import PatchSize
+from ..models.patches import patchify, unpatchify
+from .api import io
+from .clips import rest_of, samples_of
+from .types import PatchedLatent, Patches
+
+
+class PatchifyLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        sides = {"t": ("frames", 1), "h": ("rows", 2), "w": ("columns", 2)}
+        return io.Schema(
+            node_id="PatchDiT_PatchifyLatent",
+            display_name="Patchify Latent",
+            category="PatchDiT/patchify",
+            description="Cut a latent video into the spacetime patches that the transformer sees as"
+            " tokens; the first frames come first.",
+            search_aliases=["spacetime patches", "tokens", "latent to patches"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="The latent video to cut up."),
+                *(
+                    io.Int.Input(
+                        f"patch_{axis}",
+                        default=size,
+                        min=1,
+                        max=64,
+                        tooltip=f"Latent {name} in a patch; Blockworld and Wan have {size}.",
+                    )
+                    for axis, (name, size) in sides.items()
+                ),
+            ],
+            outputs=[
+                Patches.Output(
+                    display_name="patches", tooltip="The tokens and the grid they stand on."
+                ),
+                io.Int.Output(display_name="tokens", tooltip="Tokens of one video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent, patch_t, patch_h, patch_w):
+        patch = PatchSize(patch_t, patch_h, patch_w)
+        tokens_BLP, grid = patchify(samples_of(latent), patch)
+        return io.NodeOutput(PatchedLatent(tokens_BLP, grid, rest_of(latent)), grid.tokens)
+
+
+class UnpatchifyLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_UnpatchifyLatent",
+            display_name="Unpatchify Latent",
+            category="PatchDiT/patchify",
+            description="Put spacetime patches together again: the exact inverse of Patchify Latent.",
+            search_aliases=["patches to latent", "tokens to latent"],
+            inputs=[Patches.Input("patches", tooltip="Patches from Patchify Latent.")],
+            outputs=[io.Latent.Output(display_name="latent", tooltip="The latent video.")],
+        )
+
+    @classmethod
+    def execute(cls, patches):
+        samples_BCTHW = unpatchify(patches.tokens_BLP, patches.grid)
+        return io.NodeOutput({**patches.rest, "samples": samples_BCTHW})

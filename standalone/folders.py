@@ -1,0 +1,110 @@
+"""Stand-in for ComfyUI's `folder_paths`: the session's folders and the names of new files."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from av.error import FFmpegError
+
+from .host import session
+from .schema import FolderType
+
+
+class FileError(ValueError):
+    """A file could not be written."""
+
+
+def get_input_directory() -> str:
+    return str(session().input_directory.resolve())
+
+
+def get_output_directory() -> str:
+    return str(session().output_directory.resolve())
+
+
+def get_temp_directory() -> str:
+    return str(session().temp_directory.resolve())
+
+
+def get_directory(folder: str) -> str:
+    """The session's folder of a FolderType."""
+    return {
+        FolderType.input: get_input_directory,
+        FolderType.output: get_output_directory,
+        FolderType.temp: get_temp_directory,
+    }[FolderType(folder)]()
+
+
+def get_annotated_filepath(name: str) -> str:
+    """The path of "clip.mp4", or of "clip.mp4 [output]" where the name says another folder."""
+    match = re.fullmatch(r"(.*) \[(input|output|temp)\]", name)
+    name, folder = match.groups() if match else (name, "input")
+    return os.path.join(get_directory(folder), name)
+
+
+def list_input_files(kind: str) -> list[str]:
+    """Names of the files in the input folder whose media type is `kind` ("video", "image")."""
+    root = Path(get_input_directory())
+    files = [path.name for path in root.iterdir() if path.is_file()] if root.is_dir() else []
+    return sorted(name for name in files if (mimetypes.guess_type(name)[0] or "").startswith(kind))
+
+
+def get_save_image_path(
+    filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+) -> tuple[str, str, int, str, str]:
+    """Folder (made if missing), file name, first free counter, subfolder and prefix of a new file.
+
+    Files are called name_00001_.ext; %width%, %height%, %year% ... in the prefix are filled in. A
+    prefix that leaves `output_dir` is a ValueError.
+    """
+    prefix = _fill(filename_prefix, image_width, image_height)
+    subfolder, name = os.path.split(os.path.normpath(prefix))
+    root = Path(output_dir).resolve()
+    folder = (root / subfolder).resolve()
+    if not folder.is_relative_to(root):
+        raise ValueError(f"Prefix {prefix!r} leaves the output folder {root}; need a path inside.")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    taken = re.compile(re.escape(name) + r"_(\d+)_", re.IGNORECASE)
+    counters = [int(match[1]) for path in os.listdir(folder) if (match := taken.match(path))]
+    return str(folder), name, max(counters, default=0) + 1, subfolder, prefix
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[str]:
+    """Give a path beside `path` to write to; it becomes `path` only when all went well."""
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        with explained(path):
+            yield str(partial)
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the disk says into a FileError about `path`."""
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        reason = error.strerror or error
+        raise FileError(
+            f"Cannot write {path} ({reason}); need a folder that is writable and has room."
+        ) from error
+
+
+def _fill(prefix: str, width: int, height: int) -> str:
+    values = {"width": str(width), "height": str(height)}
+    names = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+    values |= {name: time.strftime(code) for name, code in names.items()}
+    for name, value in values.items():
+        prefix = prefix.replace(f"%{name}%", value)
+    return prefix

@@ -1,0 +1,175 @@
+"""run.py: what it prints, what it writes, how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from patchdit.standalone.api import ComfyExtension
+from patchdit.standalone.cli import main
+from patchdit.standalone.contact_sheet import SHEET_WIDTH, contact_sheet
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def command(classes, tmp_path, capfd):
+    """Run main on a prompt with the fake nodes; give exit status, stdout and stderr."""
+
+    class Fakes(ComfyExtension):
+        async def get_node_list(self):
+            return list(classes.values())
+
+    async def entrypoint():
+        return Fakes()
+
+    def command(prompt, *arguments):
+        path = tmp_path / "workflow.json"
+        path.write_text(prompt if isinstance(prompt, str) else json.dumps(prompt))
+        folders = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "output")]
+        status = main(entrypoint, [str(path), *folders, *arguments])
+        return status, *capfd.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def prompt(video_file):
+    return {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": "bars.mp4"}},
+        "2": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                "video": ["1", 0],
+                "filename_prefix": "clip",
+                "format": "auto",
+                "codec": "auto",
+            },
+            "_meta": {"title": "Save it"},
+        },
+        "3": {"class_type": "Number", "inputs": {"value": 3, "steps": 4}},
+        "4": {"class_type": "Show", "inputs": {"value": ["3", 0]}},
+    }
+
+
+def test_prints_the_paths_of_the_video_and_its_contact_sheet(command, prompt, tmp_path):
+    status, out, err = command(prompt, "--set", "Save it.filename_prefix=mine")
+    video = tmp_path / "output" / "mine_00001_.mp4"
+    assert (status, out.split()) == (0, [str(video), str(video.with_suffix(".png"))])
+    assert video.is_file()
+    assert cv2.imread(str(video.with_suffix(".png"))).shape[1] == SHEET_WIDTH
+    assert "A Number" in err
+    assert "4/4" in err
+
+
+def test_list_says_what_can_be_set_and_runs_nothing(command, prompt, tmp_path):
+    status, out, _ = command(prompt, "--list", "--set", "Number.value=8")
+    assert status == 0
+    assert "2  Save it  (SaveVideo)\n    filename_prefix = 'clip'" in out
+    assert "    value = 8\n" in out
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("value", "need NODE.INPUT=VALUE"),
+        ("9.value=1", "No node is called '9'; the workflow has: 1 Load Video; 2 Save it;"),
+        ("3.nothing=1", "has no input 'nothing' to set; it has: value, steps, mode."),
+        ("3.value=x", "Node 3 \"A Number\" needs INT at 'value', but --set got 'x'."),
+        ("3.value=999", "has 'value' = 999; need 0 to 100."),
+        ("2.video=1", "has no input 'video' to set"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(command, prompt, settings, words):
+    status, out, err = command(prompt, "--set", settings)
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_name_that_two_nodes_share(command, prompt):
+    prompt["5"] = prompt["3"]
+    status, _, err = command(prompt, "--set", "A Number.value=1")
+    assert (status, err) == (2, "--set 'A Number' fits several nodes (3, 5); use an id.\n")
+
+
+@pytest.mark.parametrize("text", ['{"1": {"class_ty', "", "[" * 100000, "3", "null"])
+def test_files_that_are_no_workflow(command, text):
+    status, out, err = command(text)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_a_missing_file(command, tmp_path):
+    status, _, err = command({}, "--output", str(tmp_path), "--set", "1.a=1")
+    assert (status, err) == (2, "The workflow holds no nodes; need API-format or UI-format JSON.\n")
+    assert main(lambda: _nothing(), [str(tmp_path / "none.json")]) == 2
+
+
+async def _nothing():
+    class Empty(ComfyExtension):
+        async def get_node_list(self):
+            return []
+
+    return Empty()
+
+
+@pytest.mark.parametrize(("how", "status", "traceback"), [("value", 2, False), ("bug", 1, True)])
+def test_only_a_defect_shows_a_traceback(command, prompt, how, status, traceback, caplog):
+    prompt["3"] = {"class_type": "Fail", "inputs": {"how": how}}
+    got, _, err = command(prompt)
+    said = err + caplog.text
+    assert got == status
+    assert ("Traceback" in said) == traceback
+    assert 'Node 3 "Fail"' in said
+
+
+def test_the_ui_format_is_embedded_as_it_came(command, video_file, tmp_path):
+    workflow = {
+        "nodes": [
+            {
+                "id": 1,
+                "type": "LoadVideo",
+                "outputs": [{"type": "VIDEO"}],
+                "widgets_values": ["bars.mp4"],
+            },
+            {
+                "id": 2,
+                "type": "SaveVideo",
+                "inputs": [{"name": "video", "type": "VIDEO", "link": 1}],
+                "widgets_values": ["clip", "auto", "auto"],
+            },
+        ],
+        "links": [[1, 1, 0, 2, 0, "VIDEO"]],
+    }
+    status, out, _ = command(workflow)
+    assert status == 0
+    saved = Path(out.split()[0]).read_bytes()
+    assert json.dumps(workflow).encode() in saved
+
+
+def test_run_py_starts_as_a_script(tmp_path):
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), str(broken)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "is not whole JSON" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12])
+def test_a_contact_sheet_shows_every_frame_with_gaps_between(count):
+    frames = [np.full((32, 48, 3), 100 + 10 * i, np.uint8) for i in range(count)]
+    sheet = contact_sheet(frames, [i / 8 for i in range(count)])
+    assert sheet.shape[1] == SHEET_WIDTH
+    shown = {100 + 10 * i for i in range(count)}
+    areas = {value: int((sheet == value).all(-1).sum()) for value in shown}
+    assert max(areas.values()) - min(areas.values()) < 0.02 * max(areas.values())
+    assert (sheet[:, [0, -1]] == 24).all()

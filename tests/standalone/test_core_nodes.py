@@ -1,0 +1,152 @@
+"""The stand-ins for core nodes, run as graphs on small files."""
+
+import asyncio
+import json
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from patchdit.standalone.core_nodes import CLIPTextEncode, VAEDecode, VAEEncode
+from patchdit.standalone.executor import NodeError, run
+from patchdit.standalone.graph import WorkflowError, read_graph
+from patchdit.standalone.host import Clip, Vae
+
+
+@pytest.fixture
+def execute(classes, session):
+    def execute(prompt, **options):
+        return asyncio.run(run(read_graph(prompt, classes), **options))
+
+    return execute
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+SAVE = {"filename_prefix": "clips/%width%x%height%", "format": "auto", "codec": "auto"}
+
+
+def test_a_clip_goes_through_its_parts_and_back(execute, session, video_file):
+    prompt = {
+        "1": node("LoadVideo", file="bars.mp4"),
+        "2": node("GetVideoComponents", video=["1", 0]),
+        "3": node("CreateVideo", images=["2", 0], fps=8.0, audio=["2", 1]),
+        "4": node("SaveVideo", video=["3", 0], **SAVE),
+    }
+    for count in (1, 2):
+        shown = execute(prompt, extra_pnginfo={"workflow": {"nodes": []}})
+        name = f"48x32_{count:05}_.mp4"
+        assert shown["4"]["images"] == [{"filename": name, "subfolder": "clips", "type": "output"}]
+    saved = session.output_directory / "clips" / name
+    with av.open(str(saved)) as container:
+        assert json.loads(container.metadata["prompt"]) == prompt
+        assert json.loads(container.metadata["workflow"]) == {"nodes": []}
+        assert container.streams.video[0].frames == 9
+        assert len(container.streams.audio) == 1
+    assert {path.suffix for path in saved.parent.iterdir()} == {".mp4"}
+
+
+def test_pictures_are_saved_with_their_workflow_and_read_back(execute, session):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 4), np.uint8)
+    cv2.imwrite(str(session.input_directory / "in.png"), pixels)
+    prompt = {
+        "1": node("LoadImage", image="in.png"),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="still"),
+        "3": node("PreviewImage", images=["1", 0]),
+    }
+    shown = execute(prompt, extra_pnginfo={"workflow": {"é": 1}})
+    assert [shown[id]["images"][0]["type"] for id in "23"] == ["output", "temp"]
+    saved = session.output_directory / shown["2"]["images"][0]["filename"]
+    assert saved.name == "still_00001_.png"
+    assert np.array_equal(cv2.imread(str(saved)), pixels[..., :3])
+    data = saved.read_bytes()
+    assert b"tEXtprompt\0" + json.dumps(prompt).encode() in data
+    assert b'tEXtworkflow\0{"\\u00e9": 1}' in data
+
+
+def test_the_mask_is_what_is_transparent(session):
+    from patchdit.standalone.images import read_image
+
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, :, 3] = 255
+    path = session.input_directory / "alpha.png"
+    cv2.imwrite(str(path), pixels)
+    image, mask = read_image(str(path))
+    assert image.shape == (1, 2, 2, 3)
+    assert mask.tolist() == [[[0, 0], [1, 1]]]
+
+
+def test_a_missing_file_is_not_among_the_choices(execute, video_file):
+    prompt = {
+        "1": node("LoadVideo", file="other.mp4"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE),
+    }
+    with pytest.raises(WorkflowError, match=r"'file' = 'other.mp4'; the choices are: bars\.mp4\."):
+        execute(prompt)
+
+
+def test_an_unreadable_video_is_named_by_its_loader(execute, session):
+    (session.input_directory / "broken.mp4").write_bytes(b"0" * 99)
+    prompt = {
+        "1": node("LoadVideo", file="broken.mp4"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE),
+    }
+    with pytest.raises(NodeError, match=r'^Node 1 "Load Video": Cannot read video .*broken\.mp4'):
+        execute(prompt)
+    assert not session.output_directory.exists()
+
+
+@pytest.mark.parametrize("prefix", ["../out", "a/../../out"])
+def test_nothing_is_written_outside_the_output_folder(execute, video_file, prefix):
+    prompt = {
+        "1": node("LoadVideo", file="bars.mp4"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE | {"filename_prefix": prefix}),
+    }
+    with pytest.raises(NodeError, match="leaves the output folder"):
+        execute(prompt)
+
+
+def test_an_unwritable_output_folder(execute, session, video_file):
+    session.output_directory.write_text("a file where the folder should be")
+    prompt = {
+        "1": node("LoadVideo", file="bars.mp4"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE),
+    }
+    with pytest.raises(NodeError, match=r'Node 2 "Save Video": Cannot write .*output'):
+        execute(prompt)
+
+
+class Autoencoder(torch.nn.Linear):
+    """Takes every second row and column for a latent."""
+
+    spatial_stride, temporal_stride = 2, 4
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def encode(self, video):
+        return video[..., ::2, ::2]
+
+    def decode(self, latent):
+        return latent.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+
+def test_vae_and_clip_values():
+    vae = Vae(Autoencoder())
+    pixels = torch.rand(5, 4, 6, 1, 1, 3).expand(-1, -1, -1, 2, 2, -1)
+    pixels = pixels.permute(0, 1, 3, 2, 4, 5).reshape(5, 8, 12, 3)
+    latent = VAEEncode.execute(pixels, vae)[0]
+    assert latent["samples"].shape == (1, 3, 5, 4, 6)
+    assert torch.equal(latent["samples"][0, :, :, 0, 0], pixels[:, 0, 0].T * 2 - 1)
+    assert torch.allclose(VAEDecode.execute(latent, vae)[0], pixels, atol=1e-6)
+
+    class Words:
+        def encode(self, prompts):
+            return torch.full((len(prompts), 4, 2), float(len(prompts[0])))
+
+    ((context, more),) = CLIPTextEncode.execute("seven..", Clip(Words()))[0]
+    assert torch.equal(context, torch.full((1, 4, 2), 7.0))
+    assert more == {"pooled_output": None}

@@ -1,0 +1,153 @@
+"""Train the mini video autoencoder on blockworld: `python training/train_vae.py --preset cpu`.
+
+Killed at any time it goes on from its last checkpoint; at the end it writes the shipped file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from patchdit.models.config import VAE_PRESETS
+from patchdit.models.video_vae import VideoVAE
+from patchdit.training.blockworld import render, sample_scene
+from patchdit.training.optimizer import Optimizers
+from patchdit.training.run import Run
+
+# First and last convolutions: AdamW suits them better than Muon.
+EDGE_LAYERS = ("encoder.conv1", "encoder.head", "decoder.conv1", "decoder.head", "conv1", "conv2")
+SIZES = ((64, 64), (64, 64), (96, 64), (64, 96), (64, 64), (112, 64))
+
+
+@dataclass(frozen=True)
+class Preset:
+    minutes: float
+    widths: tuple[int, int]  # encoder, decoder
+    batches: tuple[tuple[int, int], ...]  # (clips, frames), taken in turn
+    lr: float
+    subject_weight: float = 6.0  # extra loss weight on subjects and their surroundings
+    kl_weight: float = 1e-5
+
+
+PRESETS = {
+    "cpu": Preset(35, (64, 64), ((4, 5), (2, 9), (4, 5), (1, 17)), 4e-3),
+    "gpu": Preset(8, (128, 128), ((64, 5), (32, 9), (48, 9), (32, 17)), 3e-3),
+}
+
+
+def draw_batch(rng: np.random.Generator, clips: int, frames: int, width: int, height: int):
+    """Random clips as video [B,3,F,H,W] in -1..1 and subject masks [B,1,F,H,W] in 0..1, dilated."""
+    videos, masks = [], []
+    for _ in range(clips):
+        clip = render(sample_scene(rng, width, height, frames))
+        videos.append(clip.frames_FHWC)
+        mask = clip.masks_NFHW.max(0)
+        masks.append([cv2.dilate(m, np.ones((5, 5), np.uint8)) for m in mask])
+    video = torch.from_numpy(np.stack(videos)).permute(0, 4, 1, 2, 3)
+    mask = torch.from_numpy(np.array(masks))[:, None]
+    return video.float() / 127.5 - 1, mask.float() / 255
+
+
+def loss_of(vae: VideoVAE, video, mask, preset: Preset):
+    """Weighted L1 + MSE of the reconstruction from a sampled latent, and a light KL term."""
+    mean, logvar = (v.float() for v in vae.posterior(video))
+    logvar = logvar.clamp(-20, 10)
+    sample = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+    error = vae.decode(sample, clamp=False).float() - video
+    weight = 1 + preset.subject_weight * mask
+    reconstruction = (weight * (error.abs() + error.square())).mean() / weight.mean()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
+    return reconstruction + preset.kl_weight * kl, reconstruction
+
+
+def psnr(error_squared: float) -> float:
+    """Peak signal-to-noise ratio in dB of values in -1..1."""
+    return float(10 * np.log10(4 / max(error_squared, 1e-12)))
+
+
+@torch.no_grad()
+def evaluate(vae: VideoVAE, clips: int, width: int, height: int, frames: int = 17, seed: int = 10**6):
+    """Mean PSNR over held-out clips: whole clip, and inside subjects' boxes in the last frame."""
+    rng = np.random.default_rng(seed)
+    whole, boxes = [], []
+    for _ in range(clips):
+        clip = render(sample_scene(rng, width, height, frames, held_out=True))
+        video = torch.from_numpy(clip.frames_FHWC)[None].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        video = video.to(next(vae.parameters()).device)
+        error = (vae.decode(vae.encode(video)).float() - video)[0].square()
+        whole.append(psnr(error.mean().item()))
+        for mask in clip.masks_NFHW[:, -1]:
+            ys, xs = np.nonzero(mask > 127)
+            if len(ys) > 20:
+                box = error[:, -1, ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+                boxes.append(psnr(box.mean().item()))
+    return float(np.mean(whole)), float(np.mean(boxes))
+
+
+@torch.no_grad()
+def latent_statistics(vae: VideoVAE, clips: int = 96, seed: int = 7):
+    """Per-channel mean and standard deviation of latents over random training clips."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for i in range(clips):
+        video, _ = draw_batch(rng, 1, (1, 9, 17, 33)[i % 4], *SIZES[i % len(SIZES)])
+        latent = vae.encode(video.to(next(vae.parameters()).device)).float()
+        columns.append(latent[0].flatten(1))
+    values = torch.cat(columns, 1)
+    return tuple(values.mean(1).tolist()), tuple(values.std(1).tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--run", default="runs/vae", help="folder of checkpoints and log")
+    parser.add_argument("--init", help="weights (.safetensors) to start from")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only")
+    parser.add_argument("--out", default="models/weights/blockworld-mini-vae.safetensors")
+    args = parser.parse_args()
+
+    preset = PRESETS[args.preset]
+    preset = replace(preset, minutes=args.minutes or preset.minutes, lr=args.lr or preset.lr)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = replace(
+        VAE_PRESETS["blockworld-mini"],
+        encoder_width=preset.widths[0],
+        decoder_width=preset.widths[1],
+    )
+    torch.manual_seed(0)
+    vae = VideoVAE(config).to(device)
+    optimizers = Optimizers(vae, preset.lr, preset.lr / 2, adam=EDGE_LAYERS)
+    run = Run(args.run, preset.minutes)
+    if payload := run.resume(device):
+        vae.load_state_dict(payload["model"])
+        optimizers.load_state_dict(payload["optimizers"])
+    rng = np.random.default_rng(run.step + 1)
+    average = None
+    while run.progress < 1:
+        clips, frames = preset.batches[run.step % len(preset.batches)]
+        width, height = SIZES[rng.integers(len(SIZES))]
+        video, mask = (v.to(device) for v in draw_batch(rng, clips, frames, width, height))
+        with torch.autocast(device, torch.bfloat16):
+            loss, reconstruction = loss_of(vae, video, mask, preset)
+        loss.backward()
+        optimizers.step(run.rate())
+        value = reconstruction.item()
+        average = value if average is None else 0.98 * average + 0.02 * value
+        run.step += 1
+        if run.step % 500 == 0:
+            whole, box = evaluate(vae, 16, 64, 64)
+            run.log(loss=average, psnr=whole, box_psnr=box)
+        if run.due():
+            run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
+    run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
+
+
+if __name__ == "__main__":
+    main()
