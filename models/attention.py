@@ -70,37 +70,23 @@ def rotate(x_BLNH: Tensor, rotary: Rotary) -> Tensor:
 def attend_by_clip(
     attention: Attention,
     q_BNLH: Tensor,
-    seen: KeysValues,
-    q_lengths: Sequence[int],
-    seen_lengths: Sequence[int],
+    lengths: Sequence[int],
+    seen: Sequence[KeysValues],
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Attention (B,N,L,H) of clips packed along L: clip i's queries see clip i's keys only."""
-    if len(q_lengths) == 1:
-        return attention(q_BNLH, seen.k_BNSH, seen.v_BNSH, mask)
-    clips = zip(
-        q_BNLH.split(list(q_lengths), dim=2),
-        seen.k_BNSH.split(list(seen_lengths), dim=2),
-        seen.v_BNSH.split(list(seen_lengths), dim=2),
-        strict=True,
-    )
-    return torch.cat([attention(q, k, v) for q, k, v in clips], dim=2)
+    """Attention (B,N,L,H) of clips packed along L: clip i's queries see the keys seen[i] only."""
+    if len(seen) == 1:
+        return attention(q_BNLH, *seen[0], mask)
+    clips = zip(q_BNLH.split(list(lengths), dim=2), seen, strict=True)
+    return torch.cat([attention(q, k, v) for q, (k, v) in clips if q.shape[2]], dim=2)
 
 
-def join_by_clip(
-    first: KeysValues, second: KeysValues, first_lengths: Sequence[int], lengths: Sequence[int]
-) -> KeysValues:
-    """Each clip's keys and values of `first`, then those of `second`, clip after clip."""
-
-    def join(a_BNSH: Tensor, b_BNSH: Tensor) -> Tensor:
-        pairs = zip(
-            a_BNSH.split(list(first_lengths), dim=2),
-            b_BNSH.split(list(lengths), dim=2),
-            strict=True,
-        )
-        return torch.cat([part for pair in pairs for part in pair], dim=2)
-
-    return KeysValues(*(join(a, b) for a, b in zip(first, second, strict=True)))
+def split_clips(seen: KeysValues, lengths: Sequence[int]) -> list[KeysValues]:
+    """The keys and values of each clip packed along L."""
+    if len(lengths) == 1:
+        return [seen]
+    parts = (y_BNSH.split(list(lengths), dim=2) for y_BNSH in seen)
+    return [KeysValues(k, v) for k, v in zip(*parts, strict=True)]
 
 
 class Projections(nn.Module):
@@ -140,15 +126,21 @@ class SelfAttention(Projections):
         `lengths` are the clips packed along L (one entry: no packing). `known` are keys and values
         of tokens that are seen but not computed here; each clip looks at its own share of them.
         """
+        # Under autocast projections are narrower than x and the norms' weights: norm in x's type.
         v_BNLH = self.split_heads(self.v(x_BLD)).transpose(1, 2)
-        q_BNLH = self.rotated(self.norm_q(self.q(x_BLD)), rotary, v_BNLH.dtype)
-        k_BNLH = self.rotated(self.norm_k(self.k(x_BLD)), rotary, v_BNLH.dtype)
-        own = seen = KeysValues(k_BNLH, v_BNLH)
-        seen_lengths = lengths
+        q_BNLH = self.rotated(self.norm_q(self.q(x_BLD).to(x_BLD.dtype)), rotary, v_BNLH.dtype)
+        k_BNLH = self.rotated(self.norm_k(self.k(x_BLD).to(x_BLD.dtype)), rotary, v_BNLH.dtype)
+        own = KeysValues(k_BNLH, v_BNLH)
+        seen = split_clips(own, lengths)
         if known is not None:
-            seen = join_by_clip(known, own, known_lengths, lengths)
-            seen_lengths = [a + b for a, b in zip(known_lengths, lengths, strict=True)]
-        out_BNLH = attend_by_clip(self.attention, q_BNLH, seen, lengths, seen_lengths, mask)
+            clips = zip(split_clips(known, known_lengths), seen, strict=True)
+            seen = [
+                KeysValues(
+                    torch.cat((old.k_BNSH, new.k_BNSH), 2), torch.cat((old.v_BNSH, new.v_BNSH), 2)
+                )
+                for old, new in clips
+            ]
+        out_BNLH = attend_by_clip(self.attention, q_BNLH, lengths, seen, mask)
         return self.o(out_BNLH.transpose(1, 2).flatten(2)), own
 
     def rotated(self, x_BLD: Tensor, rotary: Rotary, dtype: torch.dtype) -> Tensor:
@@ -169,9 +161,10 @@ class CrossAttention(Projections):
 
     def keys_values(self, text_BSD: Tensor, image_BSD: Tensor | None) -> list[KeysValues]:
         """Keys and values of embedded text, and of embedded image features if there are any."""
-        pairs = [(self.norm_k(self.k(text_BSD)), self.v(text_BSD))]
+        pairs = [(self.norm_k(self.k(text_BSD).to(text_BSD.dtype)), self.v(text_BSD))]
         if image_BSD is not None:
-            pairs.append((self.norm_k_img(self.k_img(image_BSD)), self.v_img(image_BSD)))
+            k_BSD = self.k_img(image_BSD).to(image_BSD.dtype)
+            pairs.append((self.norm_k_img(k_BSD), self.v_img(image_BSD)))
         return [
             KeysValues(*(self.split_heads(y.to(v.dtype)).transpose(1, 2) for y in (k, v)))
             for k, v in pairs
@@ -179,14 +172,19 @@ class CrossAttention(Projections):
 
     def forward(self, x_BLD: Tensor, seen: list[KeysValues], lengths: Sequence[int]) -> Tensor:
         """The attended (B,L,D); text and image are attended to apart and summed."""
-        q_BLD = self.norm_q(self.q(x_BLD))
+        q_BLD = self.norm_q(self.q(x_BLD).to(x_BLD.dtype))
         q_BNLH = self.split_heads(q_BLD.to(seen[0].v_BNSH.dtype)).transpose(1, 2)
-        parts = [self.attend(q_BNLH, pair, lengths) for pair in seen]
+        clips = len(lengths)
+        parts = [
+            attend_by_clip(self.attention, q_BNLH, lengths, split_rows(pair, clips))
+            for pair in seen
+        ]
         out_BNLH = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
         return self.o(out_BNLH.transpose(1, 2).flatten(2))
 
-    def attend(self, q_BNLH: Tensor, seen: KeysValues, lengths: Sequence[int]) -> Tensor:
-        if len(lengths) == 1:
-            return self.attention(q_BNLH, *seen)
-        rows = zip(q_BNLH.split(list(lengths), dim=2), *(y.split(1) for y in seen), strict=True)
-        return torch.cat([self.attention(q, k, v) for q, k, v in rows], dim=2)
+
+def split_rows(seen: KeysValues, clips: int) -> list[KeysValues]:
+    """A row for each packed clip; unpacked, all rows at once."""
+    if clips == 1:
+        return [seen]
+    return [KeysValues(k, v) for k, v in zip(*(y.split(1) for y in seen), strict=True)]

@@ -42,7 +42,7 @@ def diffusers_name(name: str, config: VAEConfig) -> str:
 
 
 def stage_layer(part: str, index: int, rest: str, config: VAEConfig) -> str:
-    """A tensor of `downsamples.<index>` or `upsamples.<index>`: flat lists in 2.1, stages in 2.2."""
+    """A tensor of `downsamples.<index>` or `upsamples.<index>`: flat in 2.1, stages in 2.2."""
     if config.grouped:
         _, position, rest = rest.split(".", 2)
         stage, position = index, int(position)

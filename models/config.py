@@ -14,6 +14,9 @@ class PatchSize(NamedTuple):
     w: int = 2
 
 
+WAN_PATCH = PatchSize()
+
+
 @dataclass(frozen=True)
 class TransformerConfig:
     """A PatchDiT. The defaults are what every Wan checkpoint shares."""
@@ -24,7 +27,7 @@ class TransformerConfig:
     layers: int
     in_channels: int = 16
     out_channels: int = 16
-    patch: PatchSize = PatchSize()
+    patch: PatchSize = WAN_PATCH
     text_width: int = 4096
     text_length: int = 512  # shorter prompts are padded with zeros up to here and never masked
     frequency_width: int = 256  # sinusoidal features of a timestep
@@ -61,8 +64,8 @@ class TextConfig:
 class VAEConfig:
     """A causal video autoencoder: 1 + 4k frames become 1 + k latent frames.
 
-    Stage i of the encoder is `encoder_width * width_multipliers[i]` wide; the decoder walks the stages
-    backwards with `decoder_width`. Between stage i and i + 1 space is halved where
+    Stage i of the encoder is `encoder_width * width_multipliers[i]` wide; the decoder walks the
+    stages backwards with `decoder_width`. Between stage i and i + 1 space is halved where
     `spatial_downsample[i]` and time where `temporal_downsample[i]`.
 
     `layout` names the blocks: "wan2.1"; "wan2.2", whose stages have parameter-free shortcuts round
@@ -95,8 +98,8 @@ class VAEConfig:
         between = len(self.width_multipliers) - 1
         if not len(self.spatial_downsample) == len(self.temporal_downsample) == between:
             raise ValueError(
-                f"{between + 1} stages need {between} spatial and temporal reductions between them, "
-                f"not {len(self.spatial_downsample)} and {len(self.temporal_downsample)}."
+                f"{between + 1} stages need {between} spatial and temporal reductions between "
+                f"them, not {len(self.spatial_downsample)} and {len(self.temporal_downsample)}."
             )
         for name in ("latent_mean", "latent_std"):
             if len(getattr(self, name)) not in (0, self.latent_channels):
@@ -118,7 +121,8 @@ class VAEConfig:
     @property
     def reductions(self) -> tuple[tuple[bool, bool], ...]:
         """(space, time) halved after each stage of the encoder; nothing after the last."""
-        return (*zip(self.spatial_downsample, self.temporal_downsample), (False, False))
+        between = zip(self.spatial_downsample, self.temporal_downsample, strict=True)
+        return (*between, (False, False))
 
     @property
     def spatial_stride(self) -> int:
@@ -129,157 +133,44 @@ class VAEConfig:
         return 2 ** sum(self.temporal_downsample)
 
 
+# Per channel, over the latents of Wan's training videos; published with the weights.
+# fmt: off
+WAN21_LATENT_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517,
+    -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)
+WAN21_LATENT_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579,
+    1.6382, 1.1253, 2.8251, 1.916,
+)
+WAN22_LATENT_MEAN = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813,
+    0.0891, 0.157, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108,
+    -0.2158, 0.2502, -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.123, -0.0313,
+    -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.052, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944,
+    0.3573, -0.0548, -0.1681, -0.0667,
+)
+WAN22_LATENT_STD = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.499, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.06, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)
+# fmt: on
+
 VAE_PRESETS: dict[str, VAEConfig] = {
-    "wan2.1": VAEConfig(
-        # fmt: off
-        latent_mean=(
-            -0.7571,
-            -0.7089,
-            -0.9113,
-            0.1075,
-            -0.1745,
-            0.9653,
-            -0.1517,
-            1.5508,
-            0.4134,
-            -0.0715,
-            0.5517,
-            -0.3632,
-            -0.1922,
-            -0.9497,
-            0.2503,
-            -0.2921,
-        ),
-        latent_std=(
-            2.8184,
-            1.4541,
-            2.3275,
-            2.6558,
-            1.2196,
-            1.7708,
-            2.6052,
-            2.0743,
-            3.2687,
-            2.1526,
-            2.8652,
-            1.5579,
-            1.6382,
-            1.1253,
-            2.8251,
-            1.916,
-        ),
-        # fmt: on
-    ),
+    "wan2.1": VAEConfig(latent_mean=WAN21_LATENT_MEAN, latent_std=WAN21_LATENT_STD),
     "wan2.2": VAEConfig(
         latent_channels=48,
         encoder_width=160,
         decoder_width=256,
         pixel_patch=2,
         layout="wan2.2",
-        # fmt: off
-        latent_mean=(
-            -0.2289,
-            -0.0052,
-            -0.1323,
-            -0.2339,
-            -0.2799,
-            0.0174,
-            0.1838,
-            0.1557,
-            -0.1382,
-            0.0542,
-            0.2813,
-            0.0891,
-            0.157,
-            -0.0098,
-            0.0375,
-            -0.1825,
-            -0.2246,
-            -0.1207,
-            -0.0698,
-            0.5109,
-            0.2665,
-            -0.2108,
-            -0.2158,
-            0.2502,
-            -0.2055,
-            -0.0322,
-            0.1109,
-            0.1567,
-            -0.0729,
-            0.0899,
-            -0.2799,
-            -0.123,
-            -0.0313,
-            -0.1649,
-            0.0117,
-            0.0723,
-            -0.2839,
-            -0.2083,
-            -0.052,
-            0.3748,
-            0.0152,
-            0.1957,
-            0.1433,
-            -0.2944,
-            0.3573,
-            -0.0548,
-            -0.1681,
-            -0.0667,
-        ),
-        latent_std=(
-            0.4765,
-            1.0364,
-            0.4514,
-            1.1677,
-            0.5313,
-            0.499,
-            0.4818,
-            0.5013,
-            0.8158,
-            1.0344,
-            0.5894,
-            1.0901,
-            0.6885,
-            0.6165,
-            0.8454,
-            0.4978,
-            0.5759,
-            0.3523,
-            0.7135,
-            0.6804,
-            0.5833,
-            1.4146,
-            0.8986,
-            0.5659,
-            0.7069,
-            0.5338,
-            0.4889,
-            0.4917,
-            0.4069,
-            0.4999,
-            0.6866,
-            0.4093,
-            0.5709,
-            0.6065,
-            0.6415,
-            0.4944,
-            0.5726,
-            1.2042,
-            0.5458,
-            1.6887,
-            0.3971,
-            1.06,
-            0.3943,
-            0.5537,
-            0.5444,
-            0.4089,
-            0.7468,
-            0.7744,
-        ),
-        # fmt: on
+        latent_mean=WAN22_LATENT_MEAN,
+        latent_std=WAN22_LATENT_STD,
     ),
-    "blockworld-mini": VAEConfig(  # trained here; mean and std are measured and stored with its weights
+    # Trained here: its latent mean and deviation are measured and travel with its weights.
+    "blockworld-mini": VAEConfig(
         encoder_width=64,
         decoder_width=64,
         width_multipliers=(1, 2, 2),
@@ -289,4 +180,26 @@ VAE_PRESETS: dict[str, VAEConfig] = {
         pixel_patch=4,
         layout="mini",
     ),
+}
+
+TEXT_PRESETS: dict[str, TextConfig] = {
+    "blockworld-mini": TextConfig(vocabulary=1212),
+    "blockworld-mini-gpu": TextConfig(vocabulary=1212, width=256, heads=8, layers=4),
+}
+
+_BLOCKWORLD = dict(text_length=80, frame_timesteps=True, known_attends_known=True)
+_WAN_14B = TransformerConfig(5120, 13824, 40, 40)
+_WAN_I2V_14B = replace(_WAN_14B, in_channels=36)  # noise, 4 of mask, image latent
+TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
+    "wan2.1-1.3b": TransformerConfig(1536, 8960, 12, 30),
+    "wan2.1-14b": _WAN_14B,
+    "wan2.1-i2v-14b": replace(_WAN_I2V_14B, image_width=1280),
+    "wan2.1-flf2v-14b": replace(_WAN_I2V_14B, image_width=1280, image_positions=514),
+    "wan2.2-14b": _WAN_14B,  # two files, for high and for low noise, of the same shapes
+    "wan2.2-i2v-14b": _WAN_I2V_14B,
+    "wan2.2-ti2v-5b": TransformerConfig(
+        3072, 14336, 24, 30, in_channels=48, out_channels=48, frame_timesteps=True
+    ),
+    "blockworld-mini": TransformerConfig(256, 1024, 8, 8, text_width=192, **_BLOCKWORLD),
+    "blockworld-mini-gpu": TransformerConfig(384, 1536, 12, 9, text_width=256, **_BLOCKWORLD),
 }

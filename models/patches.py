@@ -22,7 +22,7 @@ class Grid:
     t: int
     h: int
     w: int
-    patch: PatchSize = PatchSize()
+    patch: PatchSize
 
     def __post_init__(self):
         object.__setattr__(self, "patch", PatchSize(*self.patch))

@@ -9,28 +9,29 @@ each other, so nothing about them depends on the noise: they are computed apart,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import (
-    Attention,
-    CrossAttention,
-    KeysValues,
-    Rotary,
-    SelfAttention,
-    angle_dtype,
-    rotary_tables,
-    sdpa,
+from .attention import Attention, KeysValues, rotary_tables, sdpa
+from .blocks import (
+    Block,
+    Cast,
+    Head,
+    ImageEmbedding,
+    KnownCache,
+    Pass,
+    TextKeysValues,
+    TimeTable,
+    sinusoid,
 )
 from .config import TransformerConfig
 from .patches import patchify, unpatchify
-
-Cast = Callable[[Tensor, Tensor], Tensor]  # (parameter, like) -> the parameter on like's terms
 
 
 def use_as_is(parameter: Tensor, like: Tensor) -> Tensor:
@@ -38,177 +39,36 @@ def use_as_is(parameter: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TextKeysValues:
-    """What every layer sees of the prompts: computed once for a prompt, good for every step."""
+class TokenSet:
+    """Patches with their positions and timesteps, G equally long runs of them along L."""
 
-    layers: tuple[list[KeysValues], ...]
-
-
-@dataclass
-class KnownCache:
-    """Keys and values of known tokens, kept from one call to the next of a run.
-
-    Give the same empty cache to every call with one prompt: the first fills it, later ones compute
-    only unknown tokens. It is filled anew when the known tokens or the text change.
-    """
-
-    layers: list[KeysValues] = field(default_factory=list)
-    lengths: tuple[int, ...] = ()  # known tokens of each packed clip
-    velocity_BLP: Tensor | None = None
-    made_from: tuple[Any, ...] = ()
-
-    def holds(self, made_from: tuple[Any, ...]) -> bool:
-        """Whether the cache was filled from these tensors (by value) and this text (by identity)."""
-
-        def same(a: Any, b: Any) -> bool:
-            if a is b or not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-                return a is b
-            return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-
-        return len(self.made_from) == len(made_from) and all(
-            same(a, b) for a, b in zip(self.made_from, made_from, strict=True)
-        )
-
-
-@dataclass(frozen=True)
-class TimeTable:
-    """What the timestep says to each token: n vectors per row, looked up, never spread over L.
-
-    Without an index, row (b,g) serves run g of sample b: rows (B,G,1,n,D). With one, token l of
-    sample b takes row index[b,l]: rows (U,n,D), index (B,1,L).
-    """
-
-    rows: Tensor
-    index_B1L: Tensor | None = None
-
-    def vectors(self, learned_1nD: Tensor) -> tuple[Tensor, ...]:
-        """The n vectors of every row, moved by a block's own learned ones."""
-        return (self.rows + learned_1nD).unbind(-2)
-
-    def scale_shift(self, x_BLD: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """x (1 + scale) + shift, (B,L,D)"""
-        out = torch.addcmul(self.at(shift), self.runs(x_BLD), self.at(1 + scale))
-        return out.flatten(1, 2)
-
-    def add_gated(self, x_BLD: Tensor, y_BLD: Tensor, gate: Tensor) -> Tensor:
-        """x + gate y, (B,L,D)"""
-        out = torch.addcmul(self.runs(x_BLD), self.runs(y_BLD), self.at(gate))
-        return out.flatten(1, 2)
-
-    def at(self, vector: Tensor) -> Tensor:
-        """A vector of the rows, broadcastable over (B,G,L/G,D)."""
-        return vector if self.index_B1L is None else F.embedding(self.index_B1L, vector)
-
-    def runs(self, x_BLD: Tensor) -> Tensor:
-        """(B,G,L/G,D)"""
-        return x_BLD.unflatten(1, (self.rows.shape[1] if self.index_B1L is None else 1, -1))
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What all blocks of one pass over a set of tokens share."""
-
-    times: TimeTable
-    rotary: Rotary
-    text: TextKeysValues
+    values_BLP: Tensor
+    positions: Tensor  # (B,L,3) or (L,3)
+    timestep_BG: Tensor
     lengths: tuple[int, ...]  # tokens of each clip packed along L; one entry when unpacked
-    mask: Tensor | None = None  # (B,1,L,L), true where a query sees a key
-    known: KnownCache | None = None  # seen by this pass
-    keep: list[KeysValues] | None = None  # receives each layer's keys and values
 
+    @property
+    def run_length(self) -> int:
+        return self.values_BLP.shape[1] // self.timestep_BG.shape[1]
 
-class ImageEmbedding(nn.Module):
-    """CLIP image features to the model's width (Wan 2.1 image-to-video)."""
+    def select(self, runs: Tensor) -> TokenSet:
+        """The given runs only; a packed clip may end up with no tokens."""
+        lengths = (len(runs) * self.run_length,)
+        if len(self.lengths) > 1:  # packed: runs are tokens
+            ends = torch.tensor(self.lengths, device=runs.device).cumsum(0)
+            clip = torch.bucketize(runs, ends, right=True)
+            lengths = tuple(torch.bincount(clip, minlength=len(self.lengths)).tolist())
 
-    def __init__(self, config: TransformerConfig, operations: Any, cast: Cast, **where):
-        super().__init__()
-        width = config.image_width
-        self.cast = cast
-        self.emb_pos = None
-        if config.image_positions:
-            self.emb_pos = nn.Parameter(torch.zeros(1, config.image_positions, width, **where))
-        self.proj = nn.Sequential(
-            operations.LayerNorm(width, **where),
-            operations.Linear(width, width, **where),
-            nn.GELU(),
-            operations.Linear(width, config.width, **where),
-            operations.LayerNorm(config.width, **where),
+        def pick(x: Tensor, dim: int) -> Tensor:
+            x = x.unflatten(dim, (-1, self.run_length)).index_select(dim, runs)
+            return x.flatten(dim, dim + 1)
+
+        return TokenSet(
+            pick(self.values_BLP, 1),
+            pick(self.positions, self.positions.ndim - 2),
+            self.timestep_BG.index_select(1, runs),
+            lengths,
         )
-
-    def forward(self, features_BSD: Tensor) -> Tensor:
-        """(B,S,D); features of several images follow each other along S."""
-        if self.emb_pos is not None:
-            if features_BSD.shape[1] != self.emb_pos.shape[1]:
-                raise ValueError(
-                    f"Got {features_BSD.shape[1]} image features; this model needs "
-                    f"{self.emb_pos.shape[1]} (first and last frame, one after the other)."
-                )
-            features_BSD = features_BSD + self.cast(self.emb_pos, features_BSD)
-        return self.proj(features_BSD)
-
-
-class Block(nn.Module):
-    """Self-attention and MLP, modulated and gated by the timestep; cross-attention between."""
-
-    def __init__(
-        self, config: TransformerConfig, operations: Any, attention: Attention, cast: Cast, **where
-    ):
-        super().__init__()
-        width = config.width
-        self.cast, self.eps = cast, config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, width, **where) / width**0.5)
-        self.self_attn = SelfAttention(config, operations, attention, **where)
-        self.norm3 = operations.LayerNorm(width, eps=config.eps, **where)
-        self.cross_attn = CrossAttention(config, operations, attention, **where)
-        self.ffn = nn.Sequential(
-            operations.Linear(width, config.mlp_width, **where),
-            nn.GELU(approximate="tanh"),
-            operations.Linear(config.mlp_width, width, **where),
-        )
-
-    def forward(self, x_BLD: Tensor, run: Pass, layer: int) -> Tensor:
-        """(B,L,D)"""
-        times = run.times
-        shift1, scale1, gate1, shift2, scale2, gate2 = times.vectors(
-            self.cast(self.modulation, x_BLD)
-        )
-        y_BLD = times.scale_shift(self.norm(x_BLD), scale1, shift1)
-        y_BLD = self.attend(y_BLD, run, layer)
-        x_BLD = times.add_gated(x_BLD, y_BLD, gate1)
-        x_BLD = x_BLD + self.cross_attn(self.norm3(x_BLD), run.text.layers[layer], run.lengths)
-        y_BLD = self.ffn(times.scale_shift(self.norm(x_BLD), scale2, shift2))
-        return times.add_gated(x_BLD, y_BLD, gate2)
-
-    def norm(self, x_BLD: Tensor) -> Tensor:
-        return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=self.eps)
-
-    def attend(self, y_BLD: Tensor, run: Pass, layer: int) -> Tensor:
-        known, known_lengths = (run.known.layers[layer], run.known.lengths) if run.known else (None, ())
-        y_BLD, own = self.self_attn(
-            y_BLD, run.rotary, run.lengths, run.mask, known, known_lengths
-        )
-        if run.keep is not None:
-            run.keep.append(own)
-        return y_BLD
-
-
-class Head(nn.Module):
-    """Tokens of the model's width to patch values."""
-
-    def __init__(self, config: TransformerConfig, operations: Any, cast: Cast, **where):
-        super().__init__()
-        self.cast, self.eps = cast, config.eps
-        self.out_channels = config.out_channels
-        patch_cells = config.patch.t * config.patch.h * config.patch.w
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.width, **where) / config.width**0.5)
-        self.head = operations.Linear(config.width, patch_cells * config.out_channels, **where)
-
-    def forward(self, x_BLD: Tensor, times: TimeTable) -> Tensor:
-        """Patch values (B,L,P), P in our order (c,pt,ph,pw); Wan's own has c fastest."""
-        shift, scale = times.vectors(self.cast(self.modulation, x_BLD))
-        y_BLD = F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=self.eps)
-        y_BLP = self.head(times.scale_shift(y_BLD, scale, shift))
-        return y_BLP.unflatten(-1, (-1, self.out_channels)).transpose(-1, -2).flatten(-2)
 
 
 class PatchDiT(nn.Module):
@@ -257,7 +117,7 @@ class PatchDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # pyright: ignore
         for embedding in (self.text_embedding, self.time_embedding):
             for module in embedding:
                 if isinstance(module, nn.Linear):
@@ -301,26 +161,166 @@ class PatchDiT(nn.Module):
 
         `timestep` is (B) or (B,G): one for each of G equally long runs of tokens, G = L at the
         finest. With `lengths`, B is 1 and clips of so many tokens are packed along L; each sees
-        itself only and its own row of `contexts`; `timestep` is then also allowed to be (clips).
+        itself only and its own row of `contexts`, and `timestep` is (clips) or (1,L).
         """
-        lengths = self.check_tokens(tokens_BLP, positions, lengths)
-        timestep_BG = self.timestep_runs(timestep, tokens_BLP, lengths)
+        self.check_tokens(tokens_BLP, positions, lengths)
+        timestep_BG = timestep_runs(timestep, tokens_BLP, lengths)
         text = contexts
         if not isinstance(text, TextKeysValues):
             text = self.text_keys_values(text, image_features)
+        clips = len(lengths) if lengths is not None else tokens_BLP.shape[0]
+        if text.rows != clips:
+            raise ValueError(f"Got {text.rows} prompts for {clips} clips; need one for each.")
+        whole = TokenSet(
+            tokens_BLP, positions, timestep_BG, tuple(lengths or tokens_BLP.shape[1:2])
+        )
         if cache is not None and not self.config.known_attends_known:
             raise ValueError("A cache of known tokens needs a model with known_attends_known.")
-        if not self.config.known_attends_known or not timestep_BG[0].numel():
-            return self.run(tokens_BLP, positions, timestep_BG, text, lengths)
+        # A sample with one timestep is known or unknown as a whole: it sees all of itself.
+        if not self.config.known_attends_known or timestep_BG.shape[1] == 1:
+            return self.run(whole, text)
         known_BG = timestep_BG == 0
-        if timestep_BG.shape[1] == 1:  # a whole sample is known or not: it sees all of itself
-            return self.run(tokens_BLP, positions, timestep_BG, text, lengths)
-        if not bool((known_BG == known_BG[:1]).all()):
-            if cache is not None:
-                raise ValueError("A cache needs the same known tokens in every sample of a batch.")
-            mask = visible(known_BG.repeat_interleave(tokens_BLP.shape[1] // known_BG.shape[1], 1))
-            return self.run(tokens_BLP, positions, timestep_BG, text, lengths, mask=mask)
-        source = contexts if cache is not None else None
-        return self.run_apart(
-            tokens_BLP, positions, timestep_BG, text, lengths, known_BG[0], cache, source
+        if bool((known_BG == known_BG[:1]).all()):
+            source = (contexts, image_features)
+            return self.run_known_apart(whole, text, known_BG[0], cache, source)
+        if cache is not None:
+            raise ValueError("A cache needs the same known tokens in every sample of a batch.")
+        return self.run(whole, text, mask=known_sees_known(known_BG, tokens_BLP.shape[1]))
+
+    def check_tokens(
+        self, tokens_BLP: Tensor, positions: Tensor, lengths: Sequence[int] | None
+    ) -> None:
+        B, L, P = tokens_BLP.shape
+        values = self.config.in_channels * prod(self.config.patch)
+        if values != P:
+            raise ValueError(
+                f"Got patches of {P} values; this model needs {values} "
+                f"({self.config.in_channels} channels in patches of {tuple(self.config.patch)})."
+            )
+        if positions.shape not in ((L, 3), (B, L, 3)):
+            raise ValueError(f"Got positions {tuple(positions.shape)} for {B}x{L} tokens.")
+        if lengths is not None and (B != 1 or sum(lengths) != L or min(lengths) < 1):
+            raise ValueError(
+                f"Clips of {list(lengths)} tokens need one row of {sum(lengths)} tokens; got "
+                f"{B}x{L}."
+            )
+
+    def text_keys_values(
+        self, context_BSD: Tensor, image_features: Tensor | None = None
+    ) -> TextKeysValues:
+        """What every layer sees of the prompts; reuse it for every step of a run.
+
+        Text is padded with zeros to `config.text_length` and not masked, as in training.
+        """
+        if context_BSD.shape[-1] != self.config.text_width:
+            raise ValueError(
+                f"Got text features {context_BSD.shape[-1]} wide; this model needs "
+                f"{self.config.text_width}."
+            )
+        if image_features is not None and not self.config.image_width:
+            raise ValueError("This model has no image branch; got image features for it.")
+        missing = self.config.text_length - context_BSD.shape[1]
+        padded_BSD = F.pad(context_BSD, (0, 0, 0, max(missing, 0)))
+        text_BSD = self.text_embedding(padded_BSD).to(context_BSD.dtype)
+        image_BSD = None
+        if image_features is not None:
+            image_BSD = self.img_emb(image_features).to(context_BSD.dtype)
+        return TextKeysValues(
+            tuple(block.cross_attn.keys_values(text_BSD, image_BSD) for block in self.blocks)  # pyright: ignore
         )
+
+    def run(
+        self,
+        tokens: TokenSet,
+        text: TextKeysValues,
+        mask: Tensor | None = None,
+        known: KnownCache | None = None,
+        keep: list[KeysValues] | None = None,
+    ) -> Tensor:
+        """One pass over a set of tokens: their velocity (B,L,P)."""
+        x_BLD = self.embed_patches(tokens.values_BLP)
+        block_times, head_times = self.time_tables(tokens, x_BLD.dtype)
+        rotary = rotary_tables(tokens.positions, self.config.head_width)
+        shared = Pass(block_times, rotary, text, tokens.lengths, mask, known, keep)
+        return self.head(self.run_blocks(x_BLD, shared), head_times)
+
+    def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
+        """All blocks in turn, (B,L,D); a host with hooks around blocks overrides this."""
+        for layer, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, shared, layer)
+        return x_BLD
+
+    def run_known_apart(
+        self,
+        whole: TokenSet,
+        text: TextKeysValues,
+        known_G: Tensor,
+        cache: KnownCache | None,
+        source: tuple[Any, ...],
+    ) -> Tensor:
+        """Known tokens first, unless the cache has them; then the rest, which also sees them."""
+        known, unknown = known_G.nonzero().flatten(), (~known_G).nonzero().flatten()
+        if not len(known):
+            return self.run(whole, text)
+        known_tokens = whole.select(known)
+        made_from = (known_tokens.values_BLP, known_tokens.positions, known, whole.lengths, *source)
+        cache = KnownCache() if cache is None else cache
+        if not cache.holds(made_from):
+            keep: list[KeysValues] = []
+            cache.velocity_BLP = self.run(known_tokens, text, keep=keep)
+            cache.layers, cache.lengths, cache.made_from = keep, known_tokens.lengths, made_from
+        if not len(unknown):
+            return cache.velocity_BLP
+        velocity_BLP = self.run(whole.select(unknown), text, known=cache)
+        runs = [y.unflatten(1, (-1, whole.run_length)) for y in (cache.velocity_BLP, velocity_BLP)]
+        order = torch.cat((known, unknown)).argsort()
+        return torch.cat(runs, dim=1)[:, order].flatten(1, 2)
+
+    def embed_patches(self, tokens_BLP: Tensor) -> Tensor:
+        """(B,L,D): the patch convolution as a linear map, so that any set of patches will do."""
+        weight, bias = self.patch_embedding.weight, self.patch_embedding.bias
+        x_BLD = F.linear(
+            tokens_BLP, self.cast(weight, tokens_BLP).flatten(1), self.cast(bias, tokens_BLP)
+        )
+        return x_BLD.to(tokens_BLP.dtype)  # under autocast too: the residual stream is not narrowed
+
+    def time_tables(self, tokens: TokenSet, dtype: torch.dtype) -> tuple[TimeTable, TimeTable]:
+        """Modulation of the blocks and of the head: one row for each distinct timestep or run."""
+        timestep_BG, index = tokens.timestep_BG, None
+        values, shape = timestep_BG.flatten(), (*timestep_BG.shape, 1)
+        if tokens.run_length == 1 and timestep_BG.shape[1] > 1:
+            values, index = torch.unique(timestep_BG, return_inverse=True)
+            shape, index = (len(values),), index.unsqueeze(1)
+        features_UD = sinusoid(values, self.config.frequency_width).to(dtype)
+        embedded_UD = self.time_embedding(features_UD)
+        projected = self.time_projection(embedded_UD).unflatten(-1, (6, -1))
+        head_rows = embedded_UD.unsqueeze(-2)
+        return (
+            TimeTable(projected.reshape(*shape, *projected.shape[1:]), index),
+            TimeTable(head_rows.reshape(*shape, *head_rows.shape[1:]), index),
+        )
+
+
+def timestep_runs(timestep: Tensor, tokens_BLP: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Timesteps as (B,G), G equal runs along L; one for each packed clip is spread to tokens."""
+    B, L, _ = tokens_BLP.shape
+    if lengths is not None and timestep.shape == (len(lengths),):
+        return timestep.repeat_interleave(torch.tensor(lengths, device=timestep.device))[None]
+    if timestep.ndim == 1 and lengths is None:
+        timestep = timestep[:, None]
+    runs = timestep.shape[1] if timestep.ndim == 2 else 0
+    if timestep.ndim != 2 or timestep.shape[0] != B or not runs or L % runs:
+        clips = f" in {len(lengths)} clips" if lengths is not None else ""
+        raise ValueError(
+            f"Got timesteps {tuple(timestep.shape)} for {B}x{L} tokens{clips}; need one per clip, "
+            "per latent frame or per token."
+        )
+    if lengths is not None and runs != 1:
+        return timestep.repeat_interleave(L // runs, dim=1)
+    return timestep
+
+
+def known_sees_known(known_BG: Tensor, tokens: int) -> Tensor:
+    """(B,1,L,L), true where the query may see the key: not where a known one sees an unknown."""
+    known_BL = known_BG.repeat_interleave(tokens // known_BG.shape[1], dim=1)
+    return (known_BL[:, None, :] | ~known_BL[:, :, None])[:, None]

@@ -1,26 +1,30 @@
 """The layers of the causal video autoencoder, for one chunk of a clip at a time.
 
-B batch, C channels, T/H/W frames/rows/columns at the layer's own resolution. Tensors are channels-last,
-x_BTHWC: convolutions take them as permuted views, so no layer copies into another memory order.
+B batch, C channels, T/H/W frames, rows and columns at the layer's own resolution. Tensors are
+channels-last, x_BTHWC: convolutions take them as permuted views, so no layer copies them into
+another memory order.
 
-No layer sees the future. What it needs of the past it takes from a `Clip`, which remembers the last frames
-that each layer saw; a whole clip is simply one chunk. Wan's kernels are 3x3x3; the factorised block is
-1x3x3 then 3x1x1 (R(2+1)D, arXiv:1711.11248), about a third of the work.
+No layer sees the future. What it needs of the past it takes from a `Clip`, which remembers the last
+frames that each layer saw; a whole clip is simply one chunk.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Conv = Any  # a Conv2d or Conv3d: torch's, or a host's own class in its place
+
 
 class Clip:
-    """Where a pass through the network is in its clip: each layer's past frames, and whether time has begun.
+    """Where a pass through the network is in its clip: at the start or not, and after which frames.
 
-    `repeat_first` says what came before the first frame: copies of it, or zeros (Wan). `streaming=False`
-    is a whole clip in one chunk, so nothing is remembered. The state's size does not depend on the
-    length of the clip.
+    `repeat_first` says what came before the first frame: copies of it, or zeros (Wan). A pass that
+    is not `streaming` takes the whole clip as one chunk and remembers nothing; one that is keeps at
+    most two frames a layer, whatever the clip's length.
     """
 
     def __init__(self, repeat_first: bool = False, streaming: bool = False):
@@ -30,7 +34,7 @@ class Clip:
         self.past: dict[nn.Module, Tensor] = {}
 
     def with_past(self, layer: nn.Module, x_BTHWC: Tensor, frames: int) -> Tensor:
-        """x with the `frames` frames before it in front; remembers its own last ones for the next chunk."""
+        """x after the `frames` frames that came before it; its own last ones are remembered."""
         past = self.past.get(layer)
         if past is None:
             past = x_BTHWC[:, :1] if self.repeat_first else torch.zeros_like(x_BTHWC[:, :1])
@@ -44,36 +48,33 @@ class Clip:
             self.past[layer] = x_BTHWC[:, -frames:].clone()  # a view would keep the chunk alive
 
 
-def convolve(conv: nn.Module, x_BTHWC: Tensor) -> Tensor:
-    """Conv3d on a channels-last video; as many frames fewer as its kernel is long in time, less one.
+def convolve(conv: Conv, x_BTHWC: Tensor) -> Tensor:
+    """Conv3d on a channels-last video, without padding in time.
 
-    Axes that the kernel does not mix are folded together: PyTorch chooses its fast CPU kernel by
-    batch size and the longest axes, and a clip of its own has neither.
+    Where the kernel mixes no frames they are a batch: PyTorch takes its slow path in float32 on the
+    CPU for a batch of one small clip.
     """
-    kt, kh, kw = conv.kernel_size
-    shape = x_BTHWC.shape
-    if kt == 1 and conv.stride[0] == 1:
-        x_BTHWC = x_BTHWC.reshape(-1, 1, *shape[2:])
-    elif kh == kw == 1:
-        x_BTHWC = x_BTHWC.reshape(*shape[:2], -1, 1, shape[4])
+    B, T = x_BTHWC.shape[:2]
+    if conv.kernel_size[0] == 1:
+        x_BTHWC = x_BTHWC.reshape(B * T, 1, *x_BTHWC.shape[2:])
     y = conv(x_BTHWC.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-    return y.reshape(shape[0], -1, *shape[2:4], y.shape[-1])
+    return y.reshape(B, -1, *y.shape[2:])
 
 
-def convolve_frames(conv: nn.Module, x_BTHWC: Tensor) -> Tensor:
+def convolve_frames(conv: Conv, x_BTHWC: Tensor) -> Tensor:
     """Conv2d on every frame of a channels-last video."""
     frames = conv(x_BTHWC.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return frames.unflatten(0, x_BTHWC.shape[:2])
 
 
-def causal(conv: nn.Module, x_BTHWC: Tensor, clip: Clip) -> Tensor:
+def causal(conv: Conv, x_BTHWC: Tensor, clip: Clip) -> Tensor:
     """Conv3d over x and the frames before it: as many frames out as in."""
     taps = conv.kernel_size[0]
     return convolve(conv, clip.with_past(conv, x_BTHWC, taps - 1) if taps > 1 else x_BTHWC)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x over channels) * gamma. `gamma` is stored (C, 1, ...) with `dims` dimensions, as in Wan."""
+    """x / rms(x over channels) * gamma; gamma is stored (C, 1, ...) with `dims` axes, as Wan's."""
 
     def __init__(self, channels: int, dims: int = 4, device=None, dtype=None):
         super().__init__()
@@ -86,7 +87,7 @@ class RMSNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + convolutions(x): two of 3x3x3, or one 1x3x3 and one 3x1x1 when `factorised`."""
+    """x + two convolutions: 3x3x3 each, or 1x3x3 and 3x1x1 when `factorised` (arXiv:1711.11248)."""
 
     def __init__(self, c_in: int, c_out: int, factorised: bool, operations, **where):
         super().__init__()
@@ -101,6 +102,10 @@ class ResidualBlock(nn.Module):
             }
         )
         self.shortcut = operations.Conv3d(c_in, c_out, 1, **where) if c_in != c_out else None
+
+    @property
+    def last_conv(self) -> Conv:
+        return self.residual["6"]
 
     def forward(self, x_BTHWC: Tensor, clip: Clip) -> Tensor:
         layer = self.residual
@@ -138,6 +143,10 @@ class Downsample(nn.Module):
             kernel, stride = (3, 1, 1), (2, 1, 1)
             self.time_conv = operations.Conv3d(channels, channels, kernel, stride, **where)
 
+    @property
+    def last_conv(self) -> Conv:
+        return self.time_conv if self.time else self.resample["1"]
+
     def forward(self, x_BTHWC: Tensor, clip: Clip) -> Tensor:
         if self.space:
             padded = F.pad(x_BTHWC, (0, 0, 0, 1, 0, 1))  # right and bottom
@@ -145,7 +154,7 @@ class Downsample(nn.Module):
         return self.halve_time(x_BTHWC, clip) if self.time else x_BTHWC
 
     def halve_time(self, x_BTHWC: Tensor, clip: Clip) -> Tensor:
-        """Convolve with stride 2. Wan passes the clip's first frame by; ours sees it three times."""
+        """Convolve with stride 2. Wan lets the first frame pass; else it is seen three times."""
         first = x_BTHWC[:, :1]
         if not clip.at_start:
             x_BTHWC = clip.with_past(self.time_conv, x_BTHWC, 1)
@@ -172,6 +181,10 @@ class Upsample(nn.Module):
         if time:
             self.time_conv = operations.Conv3d(c_in, 2 * c_in, (3, 1, 1), **where)
 
+    @property
+    def last_conv(self) -> Conv:
+        return self.resample["1"] if self.space else self.time_conv
+
     def forward(self, x_BTHWC: Tensor, clip: Clip) -> Tensor:
         if self.time:
             x_BTHWC = self.double_time(x_BTHWC, clip)
@@ -180,7 +193,7 @@ class Upsample(nn.Module):
         return x_BTHWC
 
     def double_time(self, x_BTHWC: Tensor, clip: Clip) -> Tensor:
-        """Two frames from each. Wan passes the clip's first frame by; ours keeps the later of its two."""
+        """Two frames from each. Wan lets the first pass; else the later one of its two is kept."""
         passes_first = clip.at_start and not clip.repeat_first
         first = x_BTHWC[:, :1]
         if passes_first:
@@ -202,9 +215,9 @@ def repeat_cells(x_BTHWC: Tensor) -> Tensor:
 
 
 def average_down(x_BTHWC: Tensor, c_out: int, ft: int, fs: int, clip: Clip) -> Tensor:
-    """Fold ft frames and fs x fs cells into channels, then average neighbouring channels down to c_out.
+    """Fold ft frames of fs x fs cells into channels, then average neighbours down to c_out.
 
-    The shortcut of DC-AE (arXiv:2410.10733), in Wan 2.2's order of channels.
+    The parameter-free shortcut of DC-AE (arXiv:2410.10733), in Wan 2.2's order of channels.
     """
     if clip.at_start and ft > 1:
         before = x_BTHWC[:, :1] if clip.repeat_first else torch.zeros_like(x_BTHWC[:, :1])
@@ -216,7 +229,7 @@ def average_down(x_BTHWC: Tensor, c_out: int, ft: int, fs: int, clip: Clip) -> T
 
 
 def duplicate_up(x_BTHWC: Tensor, c_out: int, ft: int, fs: int, clip: Clip) -> Tensor:
-    """Repeat channels and unfold them into ft frames and fs x fs cells: the way back of `average_down`."""
+    """Repeat channels, then unfold them into ft frames of fs x fs cells: back from average_down."""
     B, T, H, W, C = x_BTHWC.shape
     channels = x_BTHWC.repeat_interleave(c_out * ft * fs * fs // C, dim=-1)
     cells = channels.view(B, T, H, W, c_out, ft, fs, fs).permute(0, 1, 5, 2, 6, 3, 7, 4)
@@ -237,3 +250,15 @@ class Stage(nn.Module):
         for layer in self.get_submodule(self.name).children():
             y = layer(y, clip)
         return y if self.shortcut is None else y + self.shortcut(x_BTHWC, clip=clip)
+
+
+def fold_pixels(video_BCFHW: Tensor, patch: int) -> Tensor:
+    """x_BTHWC with patch x patch pixels as channels, ordered (C, column offset, row offset)."""
+    x = video_BCFHW.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # B C F H q W r
+    return x.permute(0, 2, 3, 5, 1, 6, 4).flatten(4)
+
+
+def unfold_pixels(x_BTHWC: Tensor, patch: int) -> Tensor:
+    """video_BCFHW: the exact inverse of `fold_pixels`."""
+    x = x_BTHWC.unflatten(4, (-1, patch, patch))  # B F H W C r q
+    return x.permute(0, 4, 1, 2, 6, 3, 5).flatten(5).flatten(3, 4)

@@ -1,8 +1,8 @@
 """The causal video autoencoder: Wan 2.1's, Wan 2.2's or blockworld-mini's, by config.
 
-B batch, C channels, F pixel frames, T/H/W latent frames, rows and columns (inside the network: those of the
-layer). 1 + 4k frames become 1 + k latent frames: latent 0 is frame 0, latent j >= 1 is frames 4j-3..4j.
-State-dict names are those of Wan's original files.
+B batch, C channels, F pixel frames, T/H/W latent frames, rows and columns (inside the network: the
+layer's own). 1 + 4k frames become 1 + k latent frames: latent 0 is frame 0, latent j >= 1 is frames
+4j-3..4j. State-dict names are those of Wan's original files.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from .vae_layers import (
     average_down,
     causal,
     duplicate_up,
+    fold_pixels,
+    unfold_pixels,
 )
 
 
 class Coder(nn.Module):
-    """What encoder and decoder share: conv1, layers, head, with `middle` after conv1 or before the head."""
+    """What encoder and decoder share: the first convolution and the head."""
 
     def __init__(self, c_in: int, c_first: int, c_last: int, c_out: int, config, operations, where):
         super().__init__()
@@ -60,12 +62,12 @@ class Encoder(Coder):
         moments = 2 * config.latent_channels
         super().__init__(pixels, widths[0], widths[-1], moments, config, operations, where)
         stages = []
-        for i, (c_in, c_out) in enumerate(zip([widths[0], *widths], widths)):
+        befores = [widths[0], *widths[:-1]]
+        for c_in, c_out, (space, time) in zip(befores, widths, config.reductions, strict=True):
             blocks = [c_in] + [c_out] * (config.blocks - 1)
             layers: list[nn.Module] = [
                 ResidualBlock(c, c_out, config.factorised, operations, **where) for c in blocks
             ]
-            space, time = config.reductions[i]
             if space or time:
                 layers.append(Downsample(c_out, space, time, operations, **where))
             if config.grouped:
@@ -92,7 +94,8 @@ class Decoder(Coder):
         super().__init__(latent, widths[0], widths[-1], pixels, config, operations, where)
         self.middle = middle_layers(widths[0], config, operations, where)
         stages, c_in = [], widths[0]
-        for c_out, (space, time) in zip(widths, [*config.reductions[-2::-1], (False, False)]):
+        growths = [*reversed(config.reductions[:-1]), config.reductions[-1]]
+        for c_out, (space, time) in zip(widths, growths, strict=True):
             blocks = [c_in] + [c_out] * config.blocks
             layers: list[nn.Module] = [
                 ResidualBlock(c, c_out, config.factorised, operations, **where) for c in blocks
@@ -116,7 +119,10 @@ class Decoder(Coder):
 
 
 class VideoVAE(nn.Module):
-    """Video in [-1, 1] to latents and back. Latents are raw means; a model takes `normalise(latent)`."""
+    """Video in [-1, 1] to latents and back.
+
+    Latents are raw means; a diffusion model takes `normalise(latent)`.
+    """
 
     def __init__(self, config: VAEConfig, operations=nn, device=None, dtype=None):
         super().__init__()
@@ -134,12 +140,8 @@ class VideoVAE(nn.Module):
     def start_branches_near_zero(self) -> None:
         """Let the shortcuts carry the picture at first: training is several times faster so."""
         for layer in self.modules():
-            if isinstance(layer, ResidualBlock):
-                layer.residual["6"].weight.mul_(0.1)
-            elif isinstance(layer, Downsample):
-                (layer.time_conv if layer.time else layer.resample["1"]).weight.mul_(0.1)
-            elif isinstance(layer, Upsample):
-                (layer.resample["1"] if layer.space else layer.time_conv).weight.mul_(0.1)
+            if isinstance(layer, (ResidualBlock, Downsample, Upsample)):
+                layer.last_conv.weight.mul_(0.1)
 
     @property
     def spatial_stride(self) -> int:
@@ -165,25 +167,25 @@ class VideoVAE(nn.Module):
         return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if sample else mean
 
     def decode(self, latent_BCTHW: Tensor, clamp: bool = True) -> Tensor:
-        """The video_BCFHW of a raw latent, clamped to [-1, 1] unless a loss needs the plain output."""
+        """The video_BCFHW of a raw latent, in [-1, 1] unless a loss needs it without the clamp."""
         self.check_latent(latent_BCTHW)
         video = self.decode_chunk(latent_BCTHW, self.new_clip())
         return video.clamp(-1, 1) if clamp else video
 
     @torch.no_grad()
     def encode_stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The latents of a clip that arrives as chunks_BCFHW of any length: one latent frame at a time.
+        """The latent frames, one at a time, of a clip that arrives as chunks_BCFHW of any length.
 
         Equal to `encode` of the whole, with memory that does not grow with it. A clip of another
         length than 1 + 4k raises ValueError when it ends.
         """
         clip, held, seen = self.new_clip(streaming=True), None, 0
         for chunk in chunks:
+            self.check_video(chunk[:, :, :1])
             seen += chunk.shape[2]
             held = chunk if held is None else torch.cat([held, chunk], dim=2)
             while held.shape[2] >= (need := 1 if clip.at_start else self.temporal_stride):
                 frames, held = held[:, :, :need], held[:, :, need:]
-                self.check_video(frames[:, :, :1])
                 yield self.encode_chunk(frames, clip)[0]
         self.check_frames(seen)
 
@@ -211,7 +213,7 @@ class VideoVAE(nn.Module):
         return latent_BCTHW * std + mean
 
     def statistics(self, latent_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The config's mean and standard deviation, each (C, 1, 1, 1); 0 and 1 where it has none."""
+        """The config's mean and deviation, each (C, 1, 1, 1); 0 and 1 where it has none."""
         self.check_latent(latent_BCTHW)
         channels = self.config.latent_channels
         values = (
@@ -225,7 +227,7 @@ class VideoVAE(nn.Module):
         return Clip(repeat_first=self.config.factorised, streaming=streaming)
 
     def encode_chunk(self, video_BCFHW: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the next chunk of a clip: 1 + 4k frames at its start, then 4k."""
+        """Mean and log-variance of a clip's next chunk: 1 + 4k frames at its start, then 4k."""
         x_BTHWC = fold_pixels(video_BCFHW, self.config.pixel_patch)
         moments = causal(self.conv1, self.encoder(x_BTHWC, clip), clip).permute(0, 4, 1, 2, 3)
         clip.at_start = False
@@ -246,7 +248,7 @@ class VideoVAE(nn.Module):
                 f"Video is {tuple(video_BCFHW.shape)}; need (batch, 3, frames, height, width)."
             )
         self.check_frames(video_BCFHW.shape[2])
-        for name, size in zip(("height", "width"), video_BCFHW.shape[3:]):
+        for name, size in zip(("height", "width"), video_BCFHW.shape[3:], strict=True):
             valid = nearest_valid(size, self.spatial_stride)
             if size not in valid:
                 raise ValueError(
@@ -274,19 +276,7 @@ class VideoVAE(nn.Module):
 
 
 def nearest_valid(size: int, stride: int, offset: int = 0) -> list[int]:
-    """The positive numbers offset + stride * k next to `size`: itself, or the ones below and above."""
+    """The positive offset + stride * k next to `size`: itself, or those below and above."""
     below = offset + (size - offset) // stride * stride
-    around = [below] if below == size else [below, below + stride]
+    around = [below] if below == size > 0 else [below, below + stride]
     return [n for n in around if n > 0]
-
-
-def fold_pixels(video_BCFHW: Tensor, patch: int) -> Tensor:
-    """x_BTHWC with patch x patch pixels folded into channels; the column offset varies before the row's."""
-    x = video_BCFHW.unflatten(4, (-1, patch)).unflatten(3, (-1, patch))  # B C F H q W r
-    return x.permute(0, 2, 3, 5, 1, 6, 4).flatten(4)
-
-
-def unfold_pixels(x_BTHWC: Tensor, patch: int) -> Tensor:
-    """video_BCFHW: the exact inverse of `fold_pixels`."""
-    x = x_BTHWC.unflatten(4, (-1, patch, patch))  # B F H W C r q
-    return x.permute(0, 4, 1, 2, 6, 3, 5).flatten(5).flatten(3, 4)

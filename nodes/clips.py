@@ -13,25 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.timeline import STRIDE, latent_frames, pixel_frames
+from ..models.video_vae import nearest_valid
+
 Latent = dict[str, Any]
 
 FRAMES, FPS = "video_frames", "video_fps"
 DEFAULT_FPS = 8.0  # what blockworld was trained at
-TEMPORAL_STRIDE = 4
 
 
 def latent_length(frames: int) -> int:
     """Latent frames of a clip: frames = 1 + 4k give 1 + k. Other counts are an error."""
-    if frames < 1 or (frames - 1) % TEMPORAL_STRIDE:
-        below = max(1, frames - (frames - 1) % TEMPORAL_STRIDE)
-        nearest = f"{below} or {below + TEMPORAL_STRIDE}" if frames > 0 else "1"
-        raise ValueError(f"A clip has 1 + 4k frames; got {frames}, nearest {nearest}.")
-    return 1 + (frames - 1) // TEMPORAL_STRIDE
+    valid = nearest_valid(frames, STRIDE, offset=1)
+    if frames not in valid:
+        nearest = " or ".join(map(str, valid))
+        raise ValueError(f"A clip has 1 + {STRIDE}k frames; got {frames}, nearest {nearest}.")
+    return latent_frames(frames)
 
 
 def frames_for(seconds: float, fps: float) -> int:
     """The 1 + 4k frames whose duration at `fps` frames per second is nearest to `seconds`."""
-    return 1 + TEMPORAL_STRIDE * max(0, round((seconds * fps - 1) / TEMPORAL_STRIDE))
+    return 1 + STRIDE * max(0, round((seconds * fps - 1) / STRIDE))
 
 
 def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
@@ -43,11 +45,8 @@ def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
         raise ValueError(
             f"LATENT has shape {tuple(samples.shape)}; need (batch, channels, frames, rows, columns)."
         )
-    if channels is not None and samples.shape[1] != channels:
-        raise ValueError(
-            f"LATENT has {samples.shape[1]} channels, the model or VAE it is given to has {channels}:"
-            " both must belong to the same family."
-        )
+    if channels is not None:
+        check_channels(samples, channels)
     if not torch.isfinite(samples).all():
         broken = int((~torch.isfinite(samples)).sum())
         raise ValueError(
@@ -55,6 +54,15 @@ def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
             " the node that made it went wrong."
         )
     return samples
+
+
+def check_channels(samples_BCTHW: Tensor, channels: int) -> None:
+    """ValueError unless the latent has the channels of the model or VAE that it meets."""
+    if samples_BCTHW.shape[1] != channels:
+        raise ValueError(
+            f"LATENT has {samples_BCTHW.shape[1]} channels, the model or VAE it is given to has"
+            f" {channels}: both must belong to the same family."
+        )
 
 
 def rest_of(latent: Latent) -> Latent:
@@ -65,9 +73,9 @@ def rest_of(latent: Latent) -> Latent:
 
 def real_frames(latent: Latent) -> int:
     """How many frames of the decoded clip are the clip: its length less the padding, if there is any."""
-    whole = 1 + TEMPORAL_STRIDE * (samples_of(latent).shape[2] - 1)
+    whole = pixel_frames(samples_of(latent).shape[2])
     kept = latent.get(FRAMES, whole)
-    return kept if whole - TEMPORAL_STRIDE < kept <= whole else whole
+    return kept if whole - STRIDE < kept <= whole else whole
 
 
 def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
@@ -101,7 +109,7 @@ def _grouped(mask_1FHW: Tensor, T: int) -> Tensor:
     if latent_length(frames) != T:
         raise ValueError(
             f"The noise mask has {frames} frames; a latent of {T} frames needs"
-            f" {1 + TEMPORAL_STRIDE * (T - 1)}, or one for the whole clip."
+            f" {pixel_frames(T)}, or one for the whole clip."
         )
-    groups = mask_1FHW[:, 1:].unflatten(1, (-1, TEMPORAL_STRIDE)).amax(dim=2)
+    groups = mask_1FHW[:, 1:].unflatten(1, (-1, STRIDE)).amax(dim=2)
     return torch.cat([mask_1FHW[:, :1], groups], dim=1).unsqueeze(1)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.timeline import STRIDE
 from .api import Input, io
-from .clips import DEFAULT_FPS, FPS, FRAMES, TEMPORAL_STRIDE, latent_length
-from .host import encode_frames
+from .clips import DEFAULT_FPS, FPS, FRAMES, latent_length
+from .host import encode_frames, progress
 
 FITS = ["pad", "trim", "error"]
 
@@ -66,7 +67,8 @@ class EncodeVideo(io.ComfyNode):
     def execute(cls, video, vae, fit, fps):
         frames_FHWC, audio, fps = frames_of(video, fps)
         fitted_FHWC = fit_length(frames_FHWC, fit)
-        latent: dict[str, Any] = {"samples": encode_frames(vae, fitted_FHWC), FPS: fps}
+        samples_BCTHW = encode_frames(vae, fitted_FHWC, progress(len(fitted_FHWC)))
+        latent: dict[str, Any] = {"samples": samples_BCTHW, FPS: fps}
         if len(fitted_FHWC) > len(frames_FHWC):
             latent[FRAMES] = len(frames_FHWC)
         return io.NodeOutput(latent, audio, fps)
@@ -85,10 +87,10 @@ def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:
     frames = len(frames_FHWC)
     if frames == 0:
         raise ValueError("The video has no frames; need at least one.")
-    over = (frames - 1) % TEMPORAL_STRIDE
+    over = (frames - 1) % STRIDE
     if fit == "trim":
         return frames_FHWC[: frames - over]
     if fit == "pad" and over:
-        return torch.cat([frames_FHWC, frames_FHWC[-1:].expand(TEMPORAL_STRIDE - over, -1, -1, -1)])
+        return torch.cat([frames_FHWC, frames_FHWC[-1:].expand(STRIDE - over, -1, -1, -1)])
     latent_length(frames)
     return frames_FHWC

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import torch
 
+from ..models.video_vae import nearest_valid
 from .api import io
 from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
 
-CHANNELS, STRIDE, GRID = 16, 8, 16  # Wan 2.1's latent and ours; a token is two latent cells each way
+CHANNELS, STRIDE, GRID = (
+    16,
+    8,
+    16,
+)  # Wan 2.1's latent and ours; a token is two latent cells each way
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
 CUSTOM = "width x height"
 ASPECTS = {
@@ -112,11 +117,11 @@ def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
         short, unit = min(width, height), min(ratio)
         width, height = (GRID * round(short * side / unit / GRID) for side in ratio)
     for name, size in (("width", width), ("height", height)):
-        if size < GRID or size % GRID:
-            below = max(GRID, size // GRID * GRID)
+        valid = nearest_valid(size, GRID)
+        if size not in valid:
             raise ValueError(
                 f"A video's {name} is a multiple of {GRID} pixels; got {size},"
-                f" nearest {below} or {below + GRID}."
+                f" nearest {' or '.join(map(str, valid))}."
             )
     return width, height
 

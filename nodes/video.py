@@ -109,9 +109,7 @@ class LazyVideo(Input.Video):
         return buffer
 
     def _components(self, images_FHWC) -> Types.VideoComponents:
-        return Types.VideoComponents(
-            images=images_FHWC, audio=self._audio, frame_rate=self._fps
-        )
+        return Types.VideoComponents(images=images_FHWC, audio=self._audio, frame_rate=self._fps)
 
     def get_dimensions(self) -> tuple[int, int]:
         return self._size

@@ -19,8 +19,8 @@ BACKGROUND, INK = 24, 190
 
 
 def write_contact_sheet(video: str | Path) -> Path:
-    """Write <video>.png beside a video file; give its path."""
-    path = Path(video).with_suffix(".png")
+    """Write clip_00001_sheet.png beside clip_00001_.mp4; give its path."""
+    path = Path(video).with_name(f"{Path(video).stem.rstrip('_')}_sheet.png")
     frames, times = evenly_spaced_frames(video, FRAMES)
     write_png(str(path), contact_sheet(frames, times))
     return path

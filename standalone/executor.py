@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,11 +78,12 @@ class _Execution:
         return [source for source in dict.fromkeys(sources) if source not in self.done]
 
     def _asked_for(self, node: Node) -> list[str]:
-        return [
-            name
-            for inputs in _calls(node, self._inputs(node))
-            for name in node.node_class.check_lazy_status(**inputs) or ()
-        ]
+        with _naming(node):
+            return [
+                name
+                for inputs in _calls(node, self._inputs(node))
+                for name in node.node_class.check_lazy_status(**inputs) or ()
+            ]
 
     def _inputs(self, node: Node) -> dict[str, list]:
         """The values at each input: [None] where a lazy one was not computed."""
@@ -91,21 +93,16 @@ class _Execution:
         return inputs
 
     async def _execute(self, node: Node) -> None:
-        throw_if_interrupted()
         self.on_start(node)
         clone = node.node_class.PREPARE_CLASS_CLONE(
             HiddenHolder(node.id, self.graph.prompt, self.extra_pnginfo)
         )
-        try:
-            with executing(node.id), torch.inference_mode():
-                returned = [
-                    await _call(clone, inputs) for inputs in _calls(node, self._inputs(node))
-                ]
+        returned = []
+        with _naming(node), executing(node.id), torch.inference_mode():
+            for inputs in _calls(node, self._inputs(node)):
+                throw_if_interrupted()
+                returned.append(await _call(clone, inputs))
             self._keep(node, returned)
-        except InterruptProcessingException:
-            raise
-        except Exception as error:
-            raise NodeError(f"{node}: {error or type(error).__name__}") from error
 
     def _keep(self, node: Node, returned: list[NodeOutput]) -> None:
         """Store results for those who wait, and let go of what this node was the last to use."""
@@ -127,6 +124,17 @@ class _Execution:
             self.users[source] -= 1
             if not self.users[source]:
                 self.results.pop(source, None)
+
+
+@contextmanager
+def _naming(node: Node) -> Iterator[None]:
+    """Turn what a node raises into a NodeError that names it."""
+    try:
+        yield
+    except InterruptProcessingException:
+        raise
+    except Exception as error:
+        raise NodeError(f"{node}: {error or type(error).__name__}") from error
 
 
 def _calls(node: Node, inputs: dict[str, list]) -> Iterator[dict[str, Any]]:

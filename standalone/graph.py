@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from .schema import ComfyNode, Schema, WidgetInput
@@ -67,13 +68,11 @@ def read_graph(prompt: Any, classes: NodeClasses) -> Graph:
     """Build the graph of an API-format prompt; unknown or malformed nodes are a WorkflowError."""
     if not isinstance(prompt, dict) or not prompt:
         raise WorkflowError("The workflow holds no nodes; need API-format or UI-format JSON.")
-    schemas: dict[str, Schema] = {}
+    schema_of = cache(lambda kind: classes[kind].GET_SCHEMA())
     nodes, problems = {}, []
     for id, entry in prompt.items():
-        entry = entry if isinstance(entry, dict) else {}
-        kind, inputs = entry.get("class_type"), entry.get("inputs", {})
-        title = (entry.get("_meta") or {}).get("title")
-        if kind is None or not isinstance(inputs, dict):
+        kind, inputs, title = _parts(entry)
+        if not isinstance(kind, str) or not isinstance(inputs, dict):
             problems.append(
                 f'Node {id} "{title or "?"}" is not a node; need class_type and inputs.'
             )
@@ -83,9 +82,9 @@ def read_graph(prompt: Any, classes: NodeClasses) -> Graph:
                 "install the pack that has it, or remove the node."
             )
         else:
-            schema = schemas.setdefault(kind, classes[kind].GET_SCHEMA())
+            schema = schema_of(kind)
             title = title or schema.display_name or kind
-            nodes[str(id)] = _node(str(id), classes[kind], schema, title, inputs)
+            nodes[id] = _node(id, classes[kind], schema, title, inputs)
     if problems:
         raise WorkflowError("\n".join(problems))
     return Graph(nodes, prompt)
@@ -136,6 +135,14 @@ def convert(socket: Any, value: Any) -> Any:
             same = (option for option in socket.options if str(option) == str(value))
             return next(same, value)
     return value
+
+
+def _parts(entry: Any) -> tuple[Any, Any, Any]:
+    """Class type, inputs and title of a prompt's entry, None where it lacks them."""
+    entry = entry if isinstance(entry, dict) else {}
+    meta = entry.get("_meta")
+    title = meta.get("title") if isinstance(meta, dict) else None
+    return entry.get("class_type"), entry.get("inputs", {}), title
 
 
 def _node(id: str, node_class: type, schema: Schema, title: str, inputs: dict) -> Node:

@@ -105,17 +105,20 @@ class Model:
 
 
 class Clip:
-    """A CLIP over anything with `encode(list of prompts) -> context_BSD`."""
+    """A CLIP over `models.text`: a Tokenizer and a TextEncoder."""
 
-    def __init__(self, text_encoder: Any):
+    def __init__(self, tokenizer: Any, text_encoder: Any):
+        self.tokenizer = tokenizer
         self.text_encoder = text_encoder
 
-    def tokenize(self, text: str) -> list[str]:
-        return [text]
+    def tokenize(self, text: str) -> Tensor:
+        return self.tokenizer.batch([text], self.text_encoder.config.length)
 
     @torch.inference_mode()
-    def encode_from_tokens_scheduled(self, tokens: list[str]) -> list:
-        return [[self.text_encoder.encode(tokens), {"pooled_output": None}]]
+    def encode_from_tokens_scheduled(self, tokens: Tensor) -> list:
+        """CONDITIONING: one context_BSD on the CPU, with no pooled part."""
+        device = next(self.text_encoder.parameters()).device
+        return [[self.text_encoder(tokens.to(device)).cpu(), {"pooled_output": None}]]
 
 
 class Vae:

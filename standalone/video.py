@@ -38,7 +38,6 @@ class VideoComponents:
     frame_rate: Fraction
     audio: dict[str, Any] | None = None
     metadata: dict | None = None
-    alpha: Tensor | None = None
 
 
 class VideoInput(ABC):

@@ -39,9 +39,9 @@ class Run:
     def progress(self) -> float:
         return min((self.spent + time.monotonic() - self.started) / self.seconds, 1.0)
 
-    def rate(self, warmup: int = 50) -> float:
+    def rate(self, progress: float, warmup: int = 50) -> float:
         """Learning-rate scale: linear warm-up, then a cosine to zero at the end of the run."""
-        return min((self.step + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * self.progress))
+        return min((self.step + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def log(self, **values) -> None:
         row = {"step": self.step, "minutes": round(self.progress * self.seconds / 60, 2)}

@@ -6,6 +6,7 @@ Killed at any time it goes on from its last checkpoint; at the end it writes the
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.training.blockworld import render, sample_scene
 from patchdit.training.optimizer import Optimizers
+from patchdit.training.replicas import Replicas, launch
 from patchdit.training.run import Run
 
 # First and last convolutions: AdamW suits them better than Muon.
@@ -102,17 +104,7 @@ def latent_statistics(vae: VideoVAE, clips: int = 96, seed: int = 7):
     return tuple(values.mean(1).tolist()), tuple(values.std(1).tolist())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--run", default="runs/vae", help="folder of checkpoints and log")
-    parser.add_argument("--init", help="weights (.safetensors) to start from")
-    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder only")
-    parser.add_argument("--out", default="models/weights/blockworld-mini-vae.safetensors")
-    args = parser.parse_args()
-
+def train(args: argparse.Namespace, replicas: Replicas) -> None:
     preset = PRESETS[args.preset]
     preset = replace(preset, minutes=args.minutes or preset.minutes, lr=args.lr or preset.lr)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -128,25 +120,45 @@ def main() -> None:
     if payload := run.resume(device):
         vae.load_state_dict(payload["model"])
         optimizers.load_state_dict(payload["optimizers"])
-    rng = np.random.default_rng(run.step + 1)
+    rng = np.random.default_rng((run.step + 1, replicas.rank))
     average = None
-    while run.progress < 1:
+    while (progress := replicas.agree(run.progress)) < 1:
         clips, frames = preset.batches[run.step % len(preset.batches)]
-        width, height = SIZES[rng.integers(len(SIZES))]
-        video, mask = (v.to(device) for v in draw_batch(rng, clips, frames, width, height))
+        size = SIZES[run.step % len(SIZES)]
+        video, mask = draw_batch(rng, max(clips // replicas.count, 1), frames, *size)
         with torch.autocast(device, torch.bfloat16):
-            loss, reconstruction = loss_of(vae, video, mask, preset)
+            loss, reconstruction = loss_of(vae, video.to(device), mask.to(device), preset)
         loss.backward()
-        optimizers.step(run.rate())
+        replicas.average_gradients(optimizers.parameters)
+        optimizers.step(run.rate(progress))
+        run.step += 1
         value = reconstruction.item()
         average = value if average is None else 0.98 * average + 0.02 * value
-        run.step += 1
-        if run.step % 500 == 0:
+        if replicas.leads and run.step % 500 == 0:
             whole, box = evaluate(vae, 16, 64, 64)
             run.log(loss=average, psnr=whole, box_psnr=box)
-        if run.due():
+        if replicas.leads and run.due():
             run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
-    run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
+    if replicas.leads:
+        run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
+        mean, std = latent_statistics(vae)
+        vae.config = replace(vae.config, latent_mean=mean, latent_std=std)
+        from patchdit.models.blockworld import save_vae
+
+        save_vae(vae, Path(args.out or run.folder / "weights"), {"steps": run.step, "preset": args.preset})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--run", default="runs/vae", help="folder of checkpoints and log")
+    parser.add_argument("--out", help="folder for the weights; default RUN/weights")
+    parser.add_argument("--processes", type=int, default=0, help="default: one for each core")
+    args = parser.parse_args()
+    alone = torch.cuda.is_available()
+    launch(train, args, 1 if alone else args.processes or os.cpu_count() or 1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """The video autoencoder: parity with diffusers, whole clip = stream, causality, errors."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
-
 from patchdit.models.checkpoints_vae import diffusers_vae_names
 from patchdit.models.config import VAE_PRESETS, VAEConfig
-from patchdit.models.vae_layers import Clip
-from patchdit.models.video_vae import VideoVAE, fold_pixels, unfold_pixels
+from patchdit.models.vae_layers import Clip, fold_pixels, unfold_pixels
+from patchdit.models.video_vae import VideoVAE
+from torch import nn
 
 TINY = {
     "wan2.1": VAEConfig(latent_channels=4, encoder_width=8, decoder_width=8),
@@ -188,6 +188,36 @@ def test_training_reaches_every_weight(layout):
     assert not without
 
 
+@LAYOUTS
+def test_runs_on_the_hosts_layers_and_dtype(layout):
+    class HostConv2d(nn.Conv2d):
+        pass
+
+    class HostConv3d(nn.Conv3d):
+        pass
+
+    host = SimpleNamespace(Conv2d=HostConv2d, Conv3d=HostConv3d)
+    vae = VideoVAE(TINY[layout], operations=host, dtype=torch.bfloat16).requires_grad_(False)
+    randomise(vae)
+    convolutions = [m for m in vae.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
+    assert {type(m) for m in convolutions} == {HostConv2d, HostConv3d}
+    video, exact = random_video(5), make_vae(layout)
+    latent = vae.encode(video.bfloat16())
+    assert latent.dtype == vae.decode(latent).dtype == torch.bfloat16
+    expected = exact.encode(video)
+    assert (latent - expected).abs().mean() < 0.05 * expected.std()
+
+
+def test_a_sampled_latent_is_spread_by_the_variance():
+    vae = make_vae("mini")
+    video = random_video(9)
+    mean, logvar = vae.posterior(video)
+    torch.manual_seed(0)
+    deviations = (vae.encode(video, sample=True) - mean) / (0.5 * logvar).exp()
+    assert deviations.mean().abs() < 0.1
+    assert deviations.std().sub(1).abs() < 0.1
+
+
 def test_mini_treats_a_still_clip_as_still():
     """What came before frame 0 is frame 0 again: a still picture has one latent, at every time."""
     vae = make_vae("mini")
@@ -224,7 +254,8 @@ def test_frame_counts_off_the_stride_name_the_nearest(frames, nearest):
 
 
 @pytest.mark.parametrize(
-    ("layout", "size", "nearest"), [("mini", 30, "24 or 32"), ("wan2.2", 40, "32 or 48")]
+    ("layout", "size", "nearest"),
+    [("mini", 30, "24 or 32"), ("wan2.2", 40, "32 or 48"), ("mini", 0, "nearest 8")],
 )
 def test_sizes_off_the_stride_name_the_nearest(layout, size, nearest):
     vae = make_vae(layout)

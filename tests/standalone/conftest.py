@@ -1,5 +1,6 @@
 """Fake nodes and small videos for the standalone host's tests."""
 
+import signal
 from fractions import Fraction
 
 import numpy as np
@@ -108,13 +109,13 @@ class ShowAll(io.ComfyNode):
 
 
 class Fail(io.ComfyNode):
-    """Raises, or sets state on itself, which a node must not."""
+    """Raises, sets state on itself (which a node must not), or has somebody press Ctrl-C."""
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="Fail",
-            inputs=[io.Combo.Input("how", ["value", "bug", "state"])],
+            inputs=[io.Combo.Input("how", ["value", "bug", "state", "cancel"])],
             outputs=[io.Int.Output()],
         )
 
@@ -122,6 +123,9 @@ class Fail(io.ComfyNode):
     def execute(cls, how):
         if how == "state":
             cls.remembered = 1
+        if how == "cancel":
+            signal.raise_signal(signal.SIGINT)
+            throw_if_interrupted()
         raise ValueError("need a kinder input.") if how == "value" else KeyError("defect")
 
 

@@ -1,6 +1,6 @@
 """One node that uses every wire type and option of `standalone.schema`.
 
-`schema_zoo.json` is what a real ComfyUI 0.21 says of it: json.dumps(zoo(io).GET_NODE_INFO_V1()) with
+`schema_zoo.json` is what a real ComfyUI 0.21 says of it, `zoo(io).GET_NODE_INFO_V1()` with
 `from comfy_api.latest import io`.
 """
 

@@ -1,6 +1,7 @@
 """run.py: what it prints, what it writes, how it ends."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,9 +59,10 @@ def prompt(video_file):
 def test_prints_the_paths_of_the_video_and_its_contact_sheet(command, prompt, tmp_path):
     status, out, err = command(prompt, "--set", "Save it.filename_prefix=mine")
     video = tmp_path / "output" / "mine_00001_.mp4"
-    assert (status, out.split()) == (0, [str(video), str(video.with_suffix(".png"))])
+    sheet = video.with_name("mine_00001_sheet.png")
+    assert (status, out.split()) == (0, [str(video), str(sheet)])
     assert video.is_file()
-    assert cv2.imread(str(video.with_suffix(".png"))).shape[1] == SHEET_WIDTH
+    assert cv2.imread(str(sheet)).shape[1] == SHEET_WIDTH
     assert "A Number" in err
     assert "4/4" in err
 
@@ -127,6 +129,15 @@ def test_only_a_defect_shows_a_traceback(command, prompt, how, status, traceback
     assert got == status
     assert ("Traceback" in said) == traceback
     assert 'Node 3 "Fail"' in said
+
+
+def test_ctrl_c_ends_the_run_at_its_next_step(command, prompt):
+    before = signal.getsignal(signal.SIGINT)
+    prompt["3"] = {"class_type": "Fail", "inputs": {"how": "cancel"}}
+    status, out, err = command(prompt)
+    assert (status, out) == (130, "")
+    assert err.endswith("The run was cancelled.\n")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_ui_format_is_embedded_as_it_came(command, video_file, tmp_path):

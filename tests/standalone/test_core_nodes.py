@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from patchdit.models.config import TextConfig
+from patchdit.models.text import TextEncoder
 from patchdit.standalone.core_nodes import CLIPTextEncode, VAEDecode, VAEEncode
 from patchdit.standalone.executor import NodeError, run
 from patchdit.standalone.graph import WorkflowError, read_graph
@@ -134,19 +136,26 @@ class Autoencoder(torch.nn.Linear):
         return latent.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
-def test_vae_and_clip_values():
+def test_latents_and_pixels_through_the_vae_nodes():
     vae = Vae(Autoencoder())
-    pixels = torch.rand(5, 4, 6, 1, 1, 3).expand(-1, -1, -1, 2, 2, -1)
-    pixels = pixels.permute(0, 1, 3, 2, 4, 5).reshape(5, 8, 12, 3)
+    pixels = torch.rand(5, 4, 6, 3).repeat_interleave(2, 1).repeat_interleave(2, 2)
     latent = VAEEncode.execute(pixels, vae)[0]
     assert latent["samples"].shape == (1, 3, 5, 4, 6)
     assert torch.equal(latent["samples"][0, :, :, 0, 0], pixels[:, 0, 0].T * 2 - 1)
     assert torch.allclose(VAEDecode.execute(latent, vae)[0], pixels, atol=1e-6)
 
-    class Words:
-        def encode(self, prompts):
-            return torch.full((len(prompts), 4, 2), float(len(prompts[0])))
 
-    ((context, more),) = CLIPTextEncode.execute("seven..", Clip(Words()))[0]
-    assert torch.equal(context, torch.full((1, 4, 2), 7.0))
+class Letters:
+    """A tokenizer of ASCII codes."""
+
+    def batch(self, texts, length):
+        return torch.tensor([[ord(c) for c in text.ljust(length, "\0")] for text in texts])
+
+
+def test_a_prompt_through_the_text_node():
+    encoder = TextEncoder(TextConfig(vocabulary=128, width=16, heads=2, layers=1, length=8))
+    ((context, more),) = CLIPTextEncode.execute("a ball", Clip(Letters(), encoder))[0]
+    with torch.no_grad():
+        assert torch.equal(context, encoder(Letters().batch(["a ball"], 8)))
+    assert context.shape == (1, 8, 16)
     assert more == {"pooled_output": None}

@@ -2,8 +2,11 @@
 
 import asyncio
 import dataclasses
+import weakref
 
 import pytest
+import torch
+from patchdit.standalone.api import io
 from patchdit.standalone.executor import NodeError, run
 from patchdit.standalone.graph import read_graph
 from patchdit.standalone.host import InterruptProcessingException, use_session
@@ -69,6 +72,40 @@ def test_a_lazy_branch_that_nobody_asks_for_never_runs(execute, first):
     shown = execute(prompt, on_start=lambda node: started.append(node.id))
     assert shown["4"]["value"] == [1 if first else 2]
     assert ("1" in started, "2" in started) == (first, not first)
+
+
+def test_a_node_that_fails_to_choose_is_named(execute, classes, monkeypatch):
+    def refuse(first, a, b):
+        raise ValueError("cannot choose.")
+
+    monkeypatch.setattr(classes["Choose"], "check_lazy_status", refuse)
+    prompt = {
+        "1": number(1),
+        "3": node("Choose", first=True, a=["1", 0], b=["1", 0]),
+        "4": node("Show", value=["3", 0]),
+    }
+    with pytest.raises(NodeError, match=r'^Node 3 "Choose": cannot choose\.$'):
+        execute(prompt)
+
+
+def test_results_are_let_go_once_used(execute, classes, monkeypatch):
+    """Of a chain of large values, no more than maker and user are alive at once."""
+    alive, most = weakref.WeakSet(), []
+
+    async def add(a, b=0):
+        made = torch.zeros(1) + a + 1
+        alive.add(made)
+        most.append(len(alive))
+        return io.NodeOutput(made)
+
+    monkeypatch.setattr(classes["Add"], "execute", add)
+    prompt = {"0": number(1)}
+    for i in range(1, 10):
+        prompt[str(i)] = node("Add", a=[str(i - 1), 0])
+    prompt["end"] = node("Show", value=["9", 0])
+    assert execute(prompt)["end"]["value"] == [10]
+    assert len(most) == 9
+    assert max(most) <= 2
 
 
 def test_a_chain_of_five_thousand_nodes(execute):

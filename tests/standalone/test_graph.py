@@ -27,6 +27,11 @@ def check(prompt, classes):
         ({}, "The workflow holds no nodes; need API-format or UI-format JSON."),
         ([], "The workflow holds no nodes; need API-format or UI-format JSON."),
         ({"1": {"inputs": {}}}, 'Node 1 "?" is not a node; need class_type and inputs.'),
+        ({"1": 4}, 'Node 1 "?" is not a node; need class_type and inputs.'),
+        (
+            {"1": {"class_type": ["a"], "_meta": 3}},
+            'Node 1 "?" is not a node; need class_type and inputs.',
+        ),
         (
             {"1": {"class_type": "Nope", "inputs": {}, "_meta": {"title": "Odd"}}},
             'Node 1 "Odd" is a Nope, which is not known here; '

@@ -1,0 +1,38 @@
+# make demo   a sentence becomes a video on this machine's CPU
+# make test   all tests
+# make check  lint, format, types
+# make train  the small model from nothing (hours on a CPU, minutes on a GPU)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?= cpu
+PROMPT ?= A red ball bounces in a meadow, the camera pans left.
+
+.PHONY: demo test check train clean
+
+demo: $(VENV)/ready
+	$(BIN)/python run.py workflows/api/text_to_video.json --set "Prompt.text=$(PROMPT)" --output output
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+train: $(VENV)/ready
+	$(BIN)/python training/train_vae.py --preset $(PRESET) --run runs/vae --out models/weights
+	$(BIN)/python training/train_dit.py --preset $(PRESET) --run runs/dit --out models/weights
+	$(BIN)/python benchmarks/world_eval.py
+
+# torch first and alone: the pinned version has a CPU build, an open range would pull gigabytes of CUDA.
+$(VENV)/ready: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis output

@@ -1,0 +1,120 @@
+"""Inside ComfyUI: values for the wires, latents into and out of model space, progress.
+
+B batch, C channels, T/H/W latent frames/rows/columns. Latents inside a model are normalised per channel
+("model space"); LATENT wires carry raw VAE means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.sample
+import comfy.utils
+import folder_paths
+import latent_preview
+import torch
+from torch import Tensor
+
+from ...models.text import TextEncoder, Tokenizer
+from ...models.transformer import PatchDiT
+from ...models.video_vae import VideoVAE
+from ..clips import Latent, check_channels, samples_of
+from .comfyui_model import PatchDiTModel, PatchDiTSettings
+from .comfyui_sampling import as_denoiser, fill_mode
+from .duck import Clip, Load, Vae
+
+__all__ = [
+    "as_denoiser",
+    "fill_mode",
+    "finish_latent",
+    "make_clip",
+    "make_model",
+    "make_vae",
+    "prepare_latent",
+    "progress",
+    "step_reporter",
+    "weights_folder",
+]
+
+
+def make_model(network: PatchDiT, vae: VideoVAE) -> Any:
+    """A MODEL that core's samplers, LoRA loaders and patches take."""
+    device = comfy.model_management.unet_offload_device()
+    model = PatchDiTModel(PatchDiTSettings(network.config, vae), device)
+    model.diffusion_model.load_state_dict(network.state_dict(), strict=True)
+    return comfy.model_patcher.CoreModelPatcher(
+        model,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=device,
+    )
+
+
+def make_clip(encoder: TextEncoder, tokenizer: Tokenizer) -> Clip:
+    management = comfy.model_management
+    devices = management.text_encoder_device(), management.text_encoder_offload_device()
+    return Clip(encoder, tokenizer, _loader(encoder, *devices))
+
+
+def make_vae(vae: VideoVAE) -> Vae:
+    management = comfy.model_management
+    return Vae(vae, _loader(vae, management.vae_device(), management.vae_offload_device()))
+
+
+def _loader(module: torch.nn.Module, device: torch.device, offload: torch.device) -> Load:
+    """Loads a module the way core does its own, so that it makes room and is moved out again."""
+    patcher = comfy.model_patcher.ModelPatcher(module, load_device=device, offload_device=offload)
+
+    def load() -> torch.device:
+        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+        return device
+
+    return load
+
+
+def prepare_latent(model: Any, latent: Latent) -> Tensor:
+    """Samples_BCTHW of a LATENT in the model's space; an empty latent takes the model's channels."""
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+        name = type(model.model).__name__
+        raise ValueError(f"MODEL is {name}, which is not a flow model; need one such as Wan.")
+    samples = comfy.sample.fix_empty_latent_channels(
+        model, samples_of(latent), latent.get("downscale_ratio_spacial")
+    )
+    check_channels(samples, model.get_model_object("latent_format").latent_channels)
+    samples = samples.float().cpu()
+    return model.model.process_latent_in(samples) if samples.any() else samples
+
+
+def finish_latent(model: Any, samples_BCTHW: Tensor) -> Tensor:
+    """Raw VAE means of samples in the model's space."""
+    return model.model.process_latent_out(samples_BCTHW)
+
+
+def progress(total: int) -> Callable[[int], None]:
+    """A bar on the node that runs; `report(done)` also stops the node once the user has cancelled."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def report(done: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    return report
+
+
+def step_reporter(model: Any, total: int) -> Callable[[int, Tensor], None]:
+    """As `progress`, with a preview of the predicted clean latent (model space) at each step."""
+    show = latent_preview.prepare_callback(model, total)
+
+    def report(done: int, x0_BCTHW: Tensor) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        show(done - 1, x0_BCTHW, x0_BCTHW, total)
+
+    return report
+
+
+def weights_folder() -> Path:
+    return Path(folder_paths.models_dir) / "patchdit"
