@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+
 from patchdit.training.blockworld import CAMERAS, FPS, Camera, Scene, film_background, view_bounds
 from patchdit.training.environments import ENVIRONMENTS, paint
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from patchdit.training.blockworld import CAMERAS, MOTIONS, Scene, sample_scene
 from patchdit.training.captions import CHINESE, ENGLISH, ing_form, third_person
 from patchdit.training.environments import ENVIRONMENTS
@@ -19,8 +20,8 @@ ATTRIBUTES = {
     "environment": ENVIRONMENTS,
     "camera": CAMERAS,
 }
-# Sentences that training/captions.py does not build, and in each language one that it does: there the
-# held-out combination of subject, colour and motion is what is new.
+# Sentences that training/captions.py does not build, and in each language one that it does: there
+# the held-out combination of subject, colour and motion is what is new.
 ENGLISH_FRAMES = (
     "{a_thing} {moves} {place}, {camera}",
     "A video of {a_thing} {moving} {place}. {camera}",
@@ -39,10 +40,14 @@ CHINESE_FRAMES = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt and, by attribute, what its clip must show; attributes that it leaves open are absent."""
+    """A prompt and, by attribute, what its clip must show; attributes it leaves open are absent."""
 
     text: str
     truth: dict[str, str]
+
+    @property
+    def chinese(self) -> bool:
+        return any("\u4e00" <= letter <= "\u9fff" for letter in self.text)
 
 
 def scene_truth(scene: Scene) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+
 from patchdit.benchmarks.backdrops import background_likelihood, read_camera, read_environment
 from patchdit.benchmarks.motions import read_motion, world_track
 from patchdit.benchmarks.tracking import identify, subject_mask, track

@@ -1,4 +1,4 @@
-"""Scores of readings against truths: shares with their 95% intervals, and what chance would give."""
+"""Scores of readings against truths: shares with 95% intervals, and what chance would give."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+
 from patchdit.benchmarks.prompts import ATTRIBUTES
 from patchdit.benchmarks.reading import Reading
 
@@ -33,11 +34,10 @@ def score(readings: list[Reading], truths: list[dict[str, str]]) -> dict[str, Sc
     """A score per attribute that at least one truth names."""
     scores = {}
     for name in ATTRIBUTES:
-        pairs = [
-            (getattr(r, name), t[name]) for r, t in zip(readings, truths, strict=True) if name in t
-        ]
-        if pairs:
-            scores[name] = Score(sum(a == b for a, b in pairs), len(pairs))
+        asked = [(r, t[name]) for r, t in zip(readings, truths, strict=True) if name in t]
+        if asked:
+            hits = sum(getattr(reading, name) == wanted for reading, wanted in asked)
+            scores[name] = Score(hits, len(asked))
     return scores
 
 

@@ -1,6 +1,7 @@
 """Which subject a clip shows and where, by matching the drawings of all subjects to the pixels.
 
-F frames, R radii, H/W pixels, P period and Q = P // 2 + 1 columns of a spectrum. Frames are float32 RGB in 0..1.
+F frames, R radii, H/W pixels, P period and Q = P // 2 + 1 columns of a spectrum. Frames are float32
+RGB in 0..1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+
 from patchdit.training.sprites import COLOURS, REACH, SUBJECTS, place
 
 _SPREAD = 0.1  # how far a pixel may lie from the drawing, in RGB units
@@ -90,9 +92,7 @@ def identify(frames_FHWC: np.ndarray, background_FHW: np.ndarray) -> tuple[str, 
     return SUBJECTS[kind], tuple(COLOURS)[colour]
 
 
-def track(
-    frames_FHWC: np.ndarray, background_FHW: np.ndarray, kind: str, colour: str
-) -> np.ndarray:
+def track(frames_FHWC, background_FHW, kind: str, colour: str) -> np.ndarray:
     """Pixel x, pixel y and radius in pixels of a known subject in every frame: [F,3] float32.
 
     The smoothest of the likely paths: Viterbi over the best places of each frame.

@@ -1,13 +1,12 @@
 """Model files: whose weights they are, under which names, read and written strictly.
 
-Only safetensors files are opened, and nothing is ever unpickled. A file's header alone says which
-model it holds: our own files carry the config in their metadata, others are told by their tensors.
+A file's header alone says which model it holds: our own files carry the config in their metadata,
+others are told by their tensors.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,14 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .attention import Attention, sdpa
 from .blocks import Cast
 from .config import TRANSFORMER_PRESETS, TransformerConfig
+from .tensor_files import read_header, read_metadata, read_tensors, save_checkpoint
 from .transformer import PatchDiT, use_as_is
+
+__all__ = [
+    "Transformer",
+    "config_metadata",
+    "find_transformer",
+    "from_diffusers",
+    "in_diffusers",
+    "load_strictly",
+    "load_transformer",
+    "read_config",
+    "read_metadata",
+    "read_tensors",
+    "save_checkpoint",
+]
 
 CONFIG_KEY = "patchdit.config"
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "net.")
@@ -86,14 +98,6 @@ BLOCK_MODULES_IN_DIFFUSERS = {
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a safetensors file says about itself before its data."""
-
-    shapes: dict[str, tuple[int, ...]]
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Transformer:
     """A transformer found in a file: its preset's name, its config, and file name -> our name.
 
@@ -103,24 +107,6 @@ class Transformer:
     name: str
     config: TransformerConfig
     names: dict[str, str]
-
-
-def read_header(path: str | Path) -> Header:
-    """Names, shapes and metadata of a safetensors file; a ValueError says why it is not one."""
-    with open_safetensors(path) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        return Header(shapes, dict(file.metadata() or {}))
-
-
-def read_tensors(path: str | Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """The named tensors of a safetensors file, or all of them, on the CPU."""
-    with open_safetensors(path) as file:
-        return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
-
-
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
-    return read_header(path).metadata
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -133,44 +119,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{Path(path).name} has unreadable {CONFIG_KEY} metadata; need JSON.")
     return config
-
-
-def open_safetensors(path: str | Path):
-    """An open safetensors file, after naming what else it may be."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}; need a .safetensors file.")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ValueError(f"{path.name} is a pickle, which is never opened; need .safetensors.")
-    if start == b"GGUF":
-        raise ValueError(f"{path.name} is a GGUF file; need .safetensors.")
-    try:
-        return safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error}); download or save it again."
-        ) from error
-
-
-def save_checkpoint(
-    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a safetensors file; it appears under its name only once it is whole."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-            str(temporary),
-            dict(metadata or {}),
-        )
-        os.replace(temporary, path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"Could not write {path} ({error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def config_metadata(**parts: Any) -> dict[str, str]:

@@ -200,6 +200,6 @@ TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
     "wan2.2-ti2v-5b": TransformerConfig(
         3072, 14336, 24, 30, in_channels=48, out_channels=48, frame_timesteps=True
     ),
-    "blockworld-mini": TransformerConfig(256, 1024, 8, 8, text_width=192, **_BLOCKWORLD),
+    "blockworld-mini": TransformerConfig(192, 768, 6, 6, text_width=192, **_BLOCKWORLD),
     "blockworld-mini-gpu": TransformerConfig(384, 1536, 12, 9, text_width=256, **_BLOCKWORLD),
 }

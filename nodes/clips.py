@@ -98,7 +98,7 @@ def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
     mask = mask.amax(dim=1, keepdim=True)
     if mask.shape[-2:] != (H, W):
         mask = F.adaptive_max_pool3d(mask, (mask.shape[2], H, W))
-    return (mask >= 0.5).float().expand(B, 1, T, H, W).contiguous()
+    return mask.clamp(0, 1).expand(B, 1, T, H, W).contiguous()
 
 
 def _grouped(mask_1FHW: Tensor, T: int) -> Tensor:

@@ -26,8 +26,8 @@ class LoadBlockworld(io.ComfyNode):
                     "weights",
                     options=[SHIPPED, *trained()],
                     default=SHIPPED,
-                    tooltip="The shipped model, or a folder in models/patchdit with the files that"
-                    " training/ writes.",
+                    tooltip="The shipped model, or a folder in ComfyUI's models/patchdit with the"
+                    " files that training/ writes.",
                 ),
             ],
             outputs=[
@@ -55,7 +55,7 @@ class LoadBlockworld(io.ComfyNode):
 
 
 def trained() -> list[str]:
-    """Names of the folders in models/patchdit that hold a whole model."""
+    """Names of the folders that hold a whole model of the user's own."""
     root = host.weights_folder()
     folders = sorted(root.iterdir()) if root.is_dir() else []
     files = blockworld.NAMES.values()

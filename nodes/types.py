@@ -15,7 +15,7 @@ from ..models.patches import Grid
 from .api import io
 
 Patches = io.Custom("PATCHES")
-Denoise = io.Custom("DENOISE_STATE")
+DenoiseStateWire = io.Custom("DENOISE_STATE")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
-"""Blockworld: a seeded procedural world that films simple subjects and knows everything about each frame.
+"""Blockworld: a seeded procedural world that films simple subjects and knows all about each frame.
 
-World units: 1 is the shorter side of the view at zoom 1; x grows to the right, y downwards; (0, 0) is
-the middle of the view half-way through a clip. Time is in seconds. Images are uint8 RGB.
+World units: 1 is the shorter side of the view at zoom 1; x grows to the right, y downwards; (0, 0)
+is the middle of the view half-way through a clip. Time is in seconds. Images are uint8 RGB.
 Array letters: F frames, N subjects, H/W pixels.
 """
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -51,7 +50,8 @@ class Subject:
     y: float
     radius: float
     ground: float  # world y where its shadow lies
-    speed: float = 0.0  # units/s; for circling the path's radius, for bouncing the height, for growing ln(factor)/s
+    # units/s; of circling the path's radius, of bouncing the height, of growing ln(factor) a second
+    speed: float = 0.0
     phase: float = 0.0  # of circling and bouncing, in turns
 
     def at(self, t: float) -> tuple[float, float, float]:
@@ -215,7 +215,9 @@ def render(scene: Scene) -> Clip:
         tracks[:, f] = [to_pixels(scene, camera, *state) for state in states]
         frames[f] = np.clip(frame * 255 + 0.5, 0, 255)
     areas = masks.sum((2, 3)) / 255
-    whole = np.array([[_area(s.kind, r) for r in tracks[i, :, 2]] for i, s in enumerate(scene.subjects)])
+    whole = np.array(
+        [[_area(s.kind, r) for r in tracks[i, :, 2]] for i, s in enumerate(scene.subjects)]
+    )
     visibility = np.clip(areas / np.maximum(whole.reshape(N, F), 1), 0, 1).astype(np.float32)
     return Clip(scene, frames, tracks, masks, visibility, np.float32(cameras))
 
@@ -309,7 +311,9 @@ def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple)
     for i in range(count):
         for _ in range(12):
             names = triple if triple and i == 0 else _sample_triple(rng, held_out)
-            x = slots[i] * half * 0.8 + rng.uniform(-0.5, 0.5) * (0.5 * half if count == 1 else 0.12)
+            x = slots[i] * half * 0.8 + rng.uniform(-0.5, 0.5) * (
+                0.5 * half if count == 1 else 0.12
+            )
             subject = _sample_subject(rng, *names, radii, x, duration)
             taken = {(s.kind, s.colour) for s in chosen}
             if (subject.kind, subject.colour) not in taken and _in_view(scene, subject):

@@ -1,4 +1,4 @@
-"""What people might say of a scene: captions in English and Chinese, from terse to long, in many phrasings."""
+"""What people might say of a scene: English and Chinese captions, from terse to long."""
 
 from __future__ import annotations
 
@@ -27,49 +27,160 @@ ENGLISH = {
     },
     # base form; third person and -ing form are derived
     "motion": {
-        "left": ["move left", "move to the left", "slide left", "roll to the left", "drift leftwards",
-                 "glide left", "travel from right to left", "go left", "cross from right to left"],
-        "right": ["move right", "move to the right", "slide right", "roll to the right",
-                  "drift rightwards", "glide right", "travel from left to right", "go right",
-                  "cross from left to right"],
+        "left": [
+            "move left",
+            "move to the left",
+            "slide left",
+            "roll to the left",
+            "drift leftwards",
+            "glide left",
+            "travel from right to left",
+            "go left",
+            "cross from right to left",
+        ],
+        "right": [
+            "move right",
+            "move to the right",
+            "slide right",
+            "roll to the right",
+            "drift rightwards",
+            "glide right",
+            "travel from left to right",
+            "go right",
+            "cross from left to right",
+        ],
         "up": ["rise", "move up", "float up", "go up", "fly upwards", "ascend", "move upwards"],
-        "down": ["sink", "move down", "fall slowly", "go down", "float downwards", "descend",
-                 "move downwards"],
-        "still": ["stand still", "stay in place", "rest", "sit still", "remain motionless",
-                  "not move", "stay put"],
-        "bouncing": ["bounce", "bounce up and down", "hop", "hop up and down", "jump up and down",
-                     "keep bouncing"],
-        "circling": ["circle", "move in a circle", "go round in circles", "orbit in a loop",
-                     "fly in circles", "circle around"],
+        "down": [
+            "sink",
+            "move down",
+            "fall slowly",
+            "go down",
+            "float downwards",
+            "descend",
+            "move downwards",
+        ],
+        "still": [
+            "stand still",
+            "stay in place",
+            "rest",
+            "sit still",
+            "remain motionless",
+            "not move",
+            "stay put",
+        ],
+        "bouncing": [
+            "bounce",
+            "bounce up and down",
+            "hop",
+            "hop up and down",
+            "jump up and down",
+            "keep bouncing",
+        ],
+        "circling": [
+            "circle",
+            "move in a circle",
+            "go round in circles",
+            "orbit in a loop",
+            "fly in circles",
+            "circle around",
+        ],
         "growing": ["grow", "get bigger", "become larger", "grow bigger", "expand", "swell"],
-        "shrinking": ["shrink", "get smaller", "become smaller", "grow smaller", "contract",
-                      "dwindle"],
+        "shrinking": [
+            "shrink",
+            "get smaller",
+            "become smaller",
+            "grow smaller",
+            "contract",
+            "dwindle",
+        ],
     },
     "environment": {
-        "meadow": ["in a meadow", "on a green meadow", "on the grass", "in a grassy field",
-                   "in the countryside", "on a sunny meadow", "in a park with green grass"],
-        "sunset": ["at sunset", "in front of a sunset", "at dusk", "under an orange evening sky",
-                   "in the desert at sunset", "while the sun sets"],
-        "night": ["at night", "under a starry sky", "in the moonlight", "in the dark of night",
-                  "on a starry night", "under the moon and stars"],
-        "snow": ["in the snow", "on snow", "in a snowy landscape", "on a snowy field", "in winter",
-                 "in a snow-covered forest"],
-        "underwater": ["underwater", "under water", "at the bottom of the sea", "on the sea floor",
-                       "in the ocean", "beneath the waves"],
-        "city": ["in a city", "in the city", "on a city street", "in front of tall buildings",
-                 "on a road in town", "among skyscrapers"],
+        "meadow": [
+            "in a meadow",
+            "on a green meadow",
+            "on the grass",
+            "in a grassy field",
+            "in the countryside",
+            "on a sunny meadow",
+            "in a park with green grass",
+        ],
+        "sunset": [
+            "at sunset",
+            "in front of a sunset",
+            "at dusk",
+            "under an orange evening sky",
+            "in the desert at sunset",
+            "while the sun sets",
+        ],
+        "night": [
+            "at night",
+            "under a starry sky",
+            "in the moonlight",
+            "in the dark of night",
+            "on a starry night",
+            "under the moon and stars",
+        ],
+        "snow": [
+            "in the snow",
+            "on snow",
+            "in a snowy landscape",
+            "on a snowy field",
+            "in winter",
+            "in a snow-covered forest",
+        ],
+        "underwater": [
+            "underwater",
+            "under water",
+            "at the bottom of the sea",
+            "on the sea floor",
+            "in the ocean",
+            "beneath the waves",
+        ],
+        "city": [
+            "in a city",
+            "in the city",
+            "on a city street",
+            "in front of tall buildings",
+            "on a road in town",
+            "among skyscrapers",
+        ],
     },
     "camera": {
-        "still": ["static camera", "the camera does not move", "fixed shot", "the camera is still",
-                  "locked-off camera"],
-        "pan left": ["the camera pans left", "camera panning left", "pan left",
-                     "the camera moves to the left", "the view pans to the left"],
-        "pan right": ["the camera pans right", "camera panning right", "pan right",
-                      "the camera moves to the right", "the view pans to the right"],
-        "zoom in": ["the camera zooms in", "zoom in", "slow zoom in", "zooming in",
-                    "the camera moves closer"],
-        "zoom out": ["the camera zooms out", "zoom out", "slow zoom out", "zooming out",
-                     "the camera moves away"],
+        "still": [
+            "static camera",
+            "the camera does not move",
+            "fixed shot",
+            "the camera is still",
+            "locked-off camera",
+        ],
+        "pan left": [
+            "the camera pans left",
+            "camera panning left",
+            "pan left",
+            "the camera moves to the left",
+            "the view pans to the left",
+        ],
+        "pan right": [
+            "the camera pans right",
+            "camera panning right",
+            "pan right",
+            "the camera moves to the right",
+            "the view pans to the right",
+        ],
+        "zoom in": [
+            "the camera zooms in",
+            "zoom in",
+            "slow zoom in",
+            "zooming in",
+            "the camera moves closer",
+        ],
+        "zoom out": [
+            "the camera zooms out",
+            "zoom out",
+            "slow zoom out",
+            "zooming out",
+            "the camera moves away",
+        ],
     },
     "subject details": {
         "ball": ["glossy with a soft highlight", "smooth and shiny"],
@@ -79,15 +190,27 @@ ENGLISH = {
         "ring": ["with a hole in the middle", "smooth and rounded"],
     },
     "environment details": {
-        "meadow": ["white clouds drift over soft hills and tufts of grass", "small flowers in the grass"],
-        "sunset": ["a pale sun hangs low over dark hills", "streaks of pink cloud over a reddish plain"],
+        "meadow": [
+            "white clouds drift over soft hills and tufts of grass",
+            "small flowers in the grass",
+        ],
+        "sunset": [
+            "a pale sun hangs low over dark hills",
+            "streaks of pink cloud over a reddish plain",
+        ],
         "night": ["a crescent moon and many stars over dark hills", "stars twinkle above"],
         "snow": ["fir trees with white tips stand on the horizon", "pale hills under a grey sky"],
-        "underwater": ["rays of light fall through teal water onto seaweed and sand",
-                       "bubbles and swaying seaweed"],
+        "underwater": [
+            "rays of light fall through teal water onto seaweed and sand",
+            "bubbles and swaying seaweed",
+        ],
         "city": ["lit windows in grey towers behind the road", "a grey road with white lane marks"],
     },
-    "style": ["clean 3D cartoon style", "soft shadows, simple cartoon look", "animated, bright and simple"],
+    "style": [
+        "clean 3D cartoon style",
+        "soft shadows, simple cartoon look",
+        "animated, bright and simple",
+    ],
 }
 
 CHINESE = {
@@ -162,7 +285,7 @@ def _pick(rng, phrases: list[str]) -> str:
 
 
 def third_person(phrase: str) -> str:
-    """"move left" -> "moves left"."""
+    """ "move left" -> "moves left"."""
     if phrase in _IRREGULAR:
         return _IRREGULAR[phrase][0]
     verb, _, rest = phrase.partition(" ")
@@ -178,7 +301,7 @@ def third_person(phrase: str) -> str:
 
 
 def ing_form(phrase: str) -> str:
-    """"move left" -> "moving left"."""
+    """ "move left" -> "moving left"."""
     if phrase in _IRREGULAR:
         return _IRREGULAR[phrase][1]
     verb, _, rest = phrase.partition(" ")

@@ -1,4 +1,4 @@
-"""The places of the world: textured backgrounds painted once per clip and then filmed by a moving camera."""
+"""The places of the world: backgrounds painted once per clip and filmed by a moving camera."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Canvas:
         """Fill with horizontal bands: `stops` are (y, colour), blended in between."""
         y = self.top + (np.arange(self.pixels.shape[0]) + 0.5) / self.scale
         heights, colours = zip(*stops, strict=True)
-        rows = np.stack([np.interp(y, heights, channel) for channel in zip(*colours, strict=True)], -1)
+        rows = np.stack(
+            [np.interp(y, heights, channel) for channel in zip(*colours, strict=True)], -1
+        )
         self.pixels[:] = rows[:, None].astype(np.uint8)
 
     def polygon(self, points, colour) -> None:
@@ -93,9 +95,7 @@ def _ground(canvas, y):
 
 
 def _sunset(canvas, rng) -> None:
-    canvas.gradient(
-        [(-0.8, (96, 64, 120)), (-0.3, (198, 106, 120)), (HORIZON, (250, 190, 140))]
-    )
+    canvas.gradient([(-0.8, (96, 64, 120)), (-0.3, (198, 106, 120)), (HORIZON, (250, 190, 140))])
     x = rng.uniform(-0.4, 0.4)
     canvas.ellipse(x, HORIZON - 0.1, 0.17, 0.17, (252, 208, 150))
     canvas.ellipse(x, HORIZON - 0.1, 0.13, 0.13, (255, 232, 186))
@@ -114,7 +114,10 @@ def _sunset(canvas, rng) -> None:
 def _night(canvas, rng) -> None:
     canvas.gradient([(-0.8, (16, 20, 48)), (HORIZON, (44, 56, 100))])
     for _ in range(int((canvas.right - canvas.left) * 26)):
-        x, y = rng.uniform(canvas.left, canvas.right), rng.uniform(max(canvas.top, -0.8), HORIZON - 0.08)
+        x, y = (
+            rng.uniform(canvas.left, canvas.right),
+            rng.uniform(max(canvas.top, -0.8), HORIZON - 0.08),
+        )
         size = rng.uniform(0.008, 0.015)
         canvas.ellipse(x, y, size, size, (214, 220, 240))
     x = rng.uniform(-0.45, 0.45)
@@ -133,7 +136,10 @@ def _snow(canvas, rng) -> None:
     for x in canvas.columns(rng, 0.34):
         h, y = rng.uniform(0.14, 0.24), HORIZON + rng.uniform(0.04, 0.08)
         canvas.polygon([(x - h * 0.33, y), (x, y - h), (x + h * 0.33, y)], (96, 124, 124))
-        canvas.polygon([(x - h * 0.14, y - h * 0.58), (x, y - h), (x + h * 0.14, y - h * 0.58)], (236, 240, 244))
+        canvas.polygon(
+            [(x - h * 0.14, y - h * 0.58), (x, y - h), (x + h * 0.14, y - h * 0.58)],
+            (236, 240, 244),
+        )
     canvas.polygon(_ground(canvas, HORIZON + 0.07), (226, 232, 240))
     for c in canvas.columns(rng, 0.18):
         y = rng.uniform(HORIZON + 0.12, min(canvas.bottom, 0.75))
@@ -144,7 +150,9 @@ def _underwater(canvas, rng) -> None:
     canvas.gradient([(-0.8, (96, 186, 190)), (0.3, (30, 104, 128)), (0.8, (20, 76, 100))])
     for x in canvas.columns(rng, 0.36):
         w = rng.uniform(0.04, 0.09)
-        canvas.polygon([(x, -1.2), (x + w, -1.2), (x - 0.2 + 2 * w, 0.2), (x - 0.2 - w, 0.2)], (84, 160, 170))
+        canvas.polygon(
+            [(x, -1.2), (x + w, -1.2), (x - 0.2 + 2 * w, 0.2), (x - 0.2 - w, 0.2)], (84, 160, 170)
+        )
     canvas.hills(rng, HORIZON + 0.14, 0.1, 0.8, (166, 158, 126))
     canvas.polygon(_ground(canvas, HORIZON + 0.16), (186, 176, 138))
     for x in canvas.columns(rng, 0.26):
@@ -175,7 +183,12 @@ def _city(canvas, rng) -> None:
                 lit = rng.uniform() < 0.6
                 pane = (228, 214, 166) if lit else (88, 92, 106)
                 canvas.polygon(
-                    [(wx - 0.018, wy - 0.024), (wx + 0.018, wy - 0.024), (wx + 0.018, wy + 0.024), (wx - 0.018, wy + 0.024)],
+                    [
+                        (wx - 0.018, wy - 0.024),
+                        (wx + 0.018, wy - 0.024),
+                        (wx + 0.018, wy + 0.024),
+                        (wx - 0.018, wy + 0.024),
+                    ],
                     pane,
                 )
         x += w + rng.uniform(0.0, 0.05)
@@ -199,13 +212,15 @@ _PAINTERS = {
 
 
 def paint(environment: str, rng: np.random.Generator, bounds, scale: float) -> Canvas:
-    """Paint an environment over world `bounds` (left, top, right, bottom) at `scale` pixels per unit.
+    """Paint an environment over world `bounds` (left, top, right, bottom), `scale` pixels a unit.
 
     Returns a canvas whose pixels are uint8 RGB, drawn at twice the scale and averaged down.
     """
     canvas = Canvas(*bounds, scale * 2)
     _PAINTERS[environment](canvas, rng)
     height, width = canvas.pixels.shape[:2]
-    canvas.pixels = cv2.resize(canvas.pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    canvas.pixels = cv2.resize(
+        canvas.pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA
+    )
     canvas.scale = scale
     return canvas

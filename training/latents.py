@@ -1,4 +1,4 @@
-"""Clips of the world as latents with captions, made ahead so that training the transformer never waits.
+"""Clips of the world as latents with captions, made ahead so that training never waits for them.
 
 B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames, S text tokens.
 """

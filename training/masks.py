@@ -1,12 +1,14 @@
-"""Which latent frames or regions of a training sample are known, and at what noise level the others are.
+"""What of a training sample is known, and at what noise level the rest is.
 
-B batch, T latent frames, L tokens, h/w token rows/columns. Levels are sigmas in 0..1; 0 means known.
+B batch, T latent frames, L tokens, h/w token rows and columns. Levels are sigmas; 0 means known.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from patchdit.models.solvers import shift_for
 
 # Share of steps whose samples are made so; "none" is plain denoising of everything.
 KINDS = {
@@ -27,15 +29,6 @@ def draw_kind(generator: torch.Generator, latents: int) -> str:
     return kind if latents > 1 or kind == "region" else "none"
 
 
-def shift_for(tokens: int) -> float:
-    """How far the noise levels lean towards 1: more tokens need more noise to hide the same content.
-
-    The square-root rule of Esser et al. 2024 (arXiv:2403.03206, eq. 23), 2 at the 80 tokens of a
-    64x64 clip of 17 frames.
-    """
-    return max(1.0, 2.0 * (tokens / 80) ** 0.5)
-
-
 def draw_sigmas(generator: torch.Generator, shape, tokens: int) -> Tensor:
     """Logit-normal noise levels (uniform for one in ten), shifted for the number of tokens."""
     t = torch.sigmoid(torch.randn(shape, generator=generator))
@@ -45,7 +38,9 @@ def draw_sigmas(generator: torch.Generator, shape, tokens: int) -> Tensor:
     return (shift * t / (1 + (shift - 1) * t)).clamp(1e-3, 1 - 1e-4)
 
 
-def draw_levels(generator: torch.Generator, kind: str, batch: int, grid, starts_B: Tensor) -> Tensor:
+def draw_levels(
+    generator: torch.Generator, kind: str, batch: int, grid, starts_B: Tensor
+) -> Tensor:
     """Noise levels (B) for "none", (B,L) for "region", (B,T) for the other kinds.
 
     `grid` is (T, h, w) in tokens with one token per latent frame; `starts_B` says where a sample's

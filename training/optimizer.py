@@ -29,8 +29,9 @@ class Muon(torch.optim.Optimizer):
     """Momentum, made orthogonal: one update for every matrix whatever the size of its gradient.
 
     Weights with more than two dimensions (convolutions) count as [out, everything else]. Matrices
-    of one shape are orthogonalised in one batch. The update is scaled by 0.2 sqrt(max(rows, columns))
-    so that AdamW's learning rates and weight decay carry over (Liu et al. 2025, section 2.2).
+    of one shape are orthogonalised in one batch. The update is scaled by
+    0.2 sqrt(max(rows, columns)) so that AdamW's learning rates and weight decay carry over
+    (Liu et al. 2025, arXiv:2502.16982, section 2.2).
     """
 
     def __init__(self, parameters, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
@@ -58,8 +59,8 @@ class Muon(torch.optim.Optimizer):
 class Optimizers:
     """The two optimisers of a model as one.
 
-    A parameter goes to Muon if it has two or more dimensions and its name is not in `adam`, names of
-    first and last layers, embeddings and tables.
+    A parameter goes to Muon if it has two or more dimensions and its name begins with none of
+    `adam`: first and last layers, embeddings and tables.
     """
 
     def __init__(

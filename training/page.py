@@ -1,4 +1,4 @@
-"""A page to lay out frames and labels on: what contact sheets are drawn with. Pixels are uint8 RGB."""
+"""A page to lay frames and labels out on, for contact sheets. Pixels are uint8 RGB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Page:
         self.pixels = np.full((height, width, 3), PAPER, np.uint8)
 
     def text(self, x: int, y: int, words: str, size: int = 13, colour=INK) -> int:
-        """Write ASCII `words` of about `size` pixels with their top left at (x, y); returns the end x."""
+        """Write ASCII `words` about `size` pixels high, top left at (x, y); returns the end x."""
         scale = size / 22
         (width, height), _ = cv2.getTextSize(words, _FONT, scale, 1)
         at = (int(x), int(y) + height)

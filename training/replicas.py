@@ -1,7 +1,7 @@
 """Data-parallel training in several processes of one machine.
 
-On a busy CPU two processes of one thread each keep their pace where one process of two threads stalls:
-threads meet at every layer, processes only once a step, when gradients are averaged.
+On a busy CPU two processes of one thread each keep their pace where one process of two threads
+stalls: threads meet at every layer, processes once a step, when gradients are averaged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Replicas:
         dist.all_reduce(flat)
         flat /= self.count
         parts = flat.split([g.numel() for g in gradients])
-        torch._foreach_copy_(gradients, [f.view_as(g) for f, g in zip(parts, gradients, strict=True)])
+        torch._foreach_copy_(
+            gradients, [f.view_as(g) for f, g in zip(parts, gradients, strict=True)]
+        )
 
     def agree(self, value: float) -> float:
         """The first process's value, in all of them."""

@@ -1,7 +1,7 @@
 """Train the mini transformer and its text encoder: `python training/train_dit.py --preset cpu`.
 
-Latents of freshly filmed clips are made first and kept beside the checkpoints. Killed at any time it
-goes on from its last checkpoint.
+Latents of freshly filmed clips are made first and kept beside the checkpoints. Killed at any time
+it goes on from its last checkpoint.
 B batch, C channels, T/H/W latent frames/rows/columns, L tokens, S text tokens.
 """
 
@@ -12,22 +12,25 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchdit.models.blockworld import load_vae, save_text_encoder, save_transformer
+from patchdit.models.attention import sdpa
+from patchdit.models.blockworld import NAMES, load_text_encoder, load_transformer, load_vae, save
 from patchdit.models.config import TEXT_PRESETS, TRANSFORMER_PRESETS
 from patchdit.models.text import TextEncoder, Tokenizer
 from patchdit.models.transformer import PatchDiT
 from patchdit.training.latents import CAPTIONS, Bucket, encode_bucket
 from patchdit.training.masks import draw_kind, draw_levels
 from patchdit.training.optimizer import Optimizers
+from patchdit.training.replicas import Replicas, launch
 from patchdit.training.run import Run
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "weights"
-NEVER = ("patch_embedding", "head.head", "text_embedding", "time_embedding", "time_projection")
+# First and last layers do not suit Muon. Without it AdamW has all ("" begins every name).
+EDGES = ("patch_embedding", "head.head", "text_embedding", "time_embedding", "time_projection")
+ALL = ("",)
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,19 @@ PRESETS = {
         "blockworld-mini",
         100,
         {
-            (64, 64, 17): 14000,
-            (96, 64, 17): 2400,
-            (64, 96, 17): 2000,
-            (112, 64, 17): 1000,
-            (64, 64, 33): 2600,
+            (64, 64, 17): 13500,
+            (96, 64, 17): 2000,
+            (64, 96, 17): 1600,
+            (112, 64, 17): 900,
+            (64, 64, 33): 2200,
         },
         16,
-        1e-3,
+        1.2e-3,
         0.999,
         False,
     ),
     "gpu": Preset(
-        "blockworld-mini",
+        "blockworld-mini-gpu",
         10,
         {
             (64, 64, 17): 30000,
@@ -78,64 +81,81 @@ PRESETS = {
 }
 
 
+def plain_attention(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask=None) -> Tensor:
+    """Attention written out: for short clips on a CPU its backward pass is many times faster."""
+    scores = (q_BNLH * q_BNLH.shape[-1] ** -0.5) @ k_BNSH.mT
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1).to(v_BNSH.dtype) @ v_BNSH
+
+
 class Trainee(nn.Module):
     """The transformer and the text encoder, trained as one."""
 
-    def __init__(self, preset: Preset, vocabulary: int):
+    def __init__(self, preset: Preset, vocabulary: int, device: str = "cpu"):
         super().__init__()
+        attention = plain_attention if device == "cpu" else sdpa
         text = replace(TEXT_PRESETS[preset.model], vocabulary=vocabulary)
-        self.transformer = PatchDiT(TRANSFORMER_PRESETS[preset.model])
+        self.transformer = PatchDiT(TRANSFORMER_PRESETS[preset.model], attention=attention)
         self.transformer.init_weights()
         self.text = TextEncoder(text)
 
     def forward(self, x_BCTHW: Tensor, timestep: Tensor, tokens_BS: Tensor) -> Tensor:
-        """Velocity. Columns of padding alone are not computed, only appended as the zeros they are."""
+        """Velocity. Padding that all rows share is not computed but appended as zeros."""
         longest = max(int((tokens_BS != 0).sum(1).max()), 1)
         context = self.text(tokens_BS[:, :longest])
         context = F.pad(context, (0, 0, 0, tokens_BS.shape[1] - longest))
         return self.transformer(x_BCTHW, timestep, context)
 
 
-def make_buckets(preset: Preset, folder: Path, length: int, workers: int, seed: int):
-    """The preset's clips as latents, from `folder` if an earlier start of this run made them."""
-    path = folder / f"latents-{seed}.pt"
-    if path.exists():
-        return [Bucket(**b) for b in torch.load(path, weights_only=True)]
+def make_latents(preset: Preset, path: Path, workers: int, seed: int) -> None:
+    """Film and encode the preset's clips and keep them in `path`, whole or not at all."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     vae = load_vae(WEIGHTS).to(device)
-    tokenizer = Tokenizer(WEIGHTS / "blockworld-mini-tokenizer.json")
+    tokenizer = Tokenizer(WEIGHTS / NAMES["tokenizer"])
+    length = TEXT_PRESETS[preset.model].length
+    batch = 64 if device == "cuda" else 4
     buckets = []
     for i, (size, count) in enumerate(preset.buckets.items()):
-        batch = 64 if device == "cuda" else 4
         made = encode_bucket(vae, tokenizer, length, count, size, seed * 100 + i, workers, batch)
         print(f"{size}: {len(made.latents_NCTHW)} clips", flush=True)
-        buckets.append(made)
-    torch.save([vars(b) for b in buckets], path)
-    return buckets
+        buckets.append(vars(made))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(buckets, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)
 
 
 class Sampler:
-    """Draws training batches: a bucket, a length, captions, noise levels and what is known."""
+    """Draws training batches: a bucket, a length, captions, noise levels and what is known.
 
-    def __init__(self, buckets: list[Bucket], preset: Preset, seed: int, device: str):
+    All replicas share one plan (bucket, length, kind), so that their steps take equally long.
+    """
+
+    def __init__(self, buckets, preset: Preset, seed: int, replicas: Replicas, device: str):
         self.buckets, self.preset, self.device = buckets, preset, device
-        self.generator = torch.Generator().manual_seed(seed)
+        self.plan = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed * 1000 + replicas.rank)
+        self.count = replicas.count
         self.shares = torch.tensor([float(len(b.latents_NCTHW)) for b in buckets])
 
     def __call__(self):
         """x0, noise, levels, weight, tokens; levels are sigmas (B), (B,T) or (B,L)."""
         g = self.generator
-        bucket = self.buckets[int(torch.multinomial(self.shares, 1, generator=g))]
+        bucket = self.buckets[int(torch.multinomial(self.shares, 1, generator=self.plan))]
         N, _, T, H, W = bucket.latents_NCTHW.shape
         length = self._length(T)
         grid = (length, H // 2, W // 2)
-        batch = max(2, round(self.preset.batch * 80 / (length * H * W // 4)))
-        batch = min(batch, 4 * self.preset.batch)
+        batch = round(self.preset.batch / self.count * 80 / (length * H * W // 4))
+        batch = min(max(batch, 1), 4 * self.preset.batch // self.count)
         rows = torch.randint(0, N, (batch,), generator=g)
         x0 = bucket.latents_NCTHW[rows, :, :length].float()
         starts = bucket.starts_N[rows]
-        kind = draw_kind(g, length)
-        usable = starts if kind in ("suffix", "both ends") and length == T else torch.full_like(starts, T)
+        kind = draw_kind(self.plan, length)
+        usable = (
+            starts
+            if kind in ("suffix", "both ends") and length == T
+            else torch.full_like(starts, T)
+        )
         levels = draw_levels(g, kind, batch, grid, usable)
         given = x0
         if (usable < T).any():
@@ -150,11 +170,11 @@ class Sampler:
         return [v.to(self.device) for v in (x0, given, noise, levels, weight, tokens)]
 
     def _length(self, T: int) -> int:
-        """Mostly whole clips; prefixes of a causal encoding are shorter clips, one frame an image."""
-        u = float(torch.rand((), generator=self.generator))
+        """Mostly whole clips; the rest are prefixes: shorter clips, and one frame is an image."""
+        u = float(torch.rand((), generator=self.plan))
         if u < 0.06:
             return 1
-        return int(torch.randint(2, T, (), generator=self.generator)) if u < 0.2 else T
+        return int(torch.randint(2, T, (), generator=self.plan)) if u < 0.2 else T
 
 
 def cell_levels(levels: Tensor, x_BCTHW: Tensor) -> Tensor:
@@ -203,8 +223,67 @@ def export(trainee: Trainee, average: Average, preset: Preset, folder: Path, fac
     """Write the averaged weights as shipped files."""
     shipped = Trainee(preset, trainee.text.config.vocabulary)
     average.copy_to(shipped)
-    save_transformer(shipped.transformer, folder, facts)
-    save_text_encoder(shipped.text, folder, facts)
+    save("transformer", shipped.transformer, folder, facts)
+    save("text", shipped.text, folder, facts)
+
+
+def train(args: argparse.Namespace, replicas: Replicas) -> None:
+    preset = preset_of(args)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = Path(args.run)
+    out = Path(args.out or folder / "weights")
+    buckets = [Bucket(**b) for b in torch.load(latents_path(args), weights_only=True)]
+
+    torch.manual_seed(0)
+    trainee = Trainee(preset, Tokenizer(WEIGHTS / NAMES["tokenizer"]).size, device).to(device)
+    run = Run(folder, preset.minutes)
+    payload = run.resume(device)
+    if args.from_shipped and not payload:
+        trainee.transformer.load_state_dict(load_transformer(WEIGHTS).state_dict())
+        trainee.text.load_state_dict(load_text_encoder(WEIGHTS).state_dict())
+    average = Average(trainee, preset.ema)
+    adam = (*(f"transformer.{n}" for n in EDGES), "text.embedding", "text.position")
+    optimizers = Optimizers(trainee, preset.lr, preset.lr, adam if preset.muon else ALL, 0.01)
+    if payload:
+        trainee.load_state_dict(payload["model"])
+        average.weights = payload["average"]
+        optimizers.load_state_dict(payload["optimizers"])
+    sampler = Sampler(buckets, preset, run.step + args.seed, replicas, device)
+    mean = None
+
+    def checkpoint() -> None:
+        state = {"model": trainee.state_dict(), "optimizers": optimizers.state_dict()}
+        run.save(state | {"average": average.weights})
+        export(trainee, average, preset, out, {"steps": run.step, "preset": args.preset})
+
+    while (progress := replicas.agree(run.progress)) < 1:
+        with torch.autocast(device, torch.bfloat16):
+            loss = loss_of(trainee, sampler())
+        loss.backward()
+        replicas.average_gradients(optimizers.parameters)
+        optimizers.step(run.rate(progress, warmup=200))
+        run.step += 1
+        average.update(trainee, run.step)
+        value = loss.item()
+        mean = value if mean is None else 0.99 * mean + 0.01 * value
+        if replicas.leads and run.step % 200 == 0:
+            run.log(loss=mean)
+        if replicas.leads and run.due():
+            checkpoint()
+    if replicas.leads:
+        checkpoint()
+
+
+def preset_of(args: argparse.Namespace) -> Preset:
+    """The named preset with what the command line changes."""
+    preset = PRESETS[args.preset]
+    buckets = {size: round(count * args.clips) for size, count in preset.buckets.items()}
+    minutes, lr = args.minutes or preset.minutes, args.lr or preset.lr
+    return replace(preset, minutes=minutes, lr=lr, buckets=buckets)
+
+
+def latents_path(args: argparse.Namespace) -> Path:
+    return Path(args.run) / f"latents-{args.seed}.pt"
 
 
 def main() -> None:
@@ -213,66 +292,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--run", default="runs/dit", help="folder of checkpoints, latents and log")
-    parser.add_argument("--from-shipped", action="store_true", help="start from the shipped weights")
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="start from the shipped weights"
+    )
     parser.add_argument("--clips", type=float, default=1.0, help="scale of the number of clips")
     parser.add_argument("--seed", type=int, default=1, help="of the clips; another gives new ones")
     parser.add_argument("--out", default="", help="folder for the weights; default RUN/weights")
+    parser.add_argument("--processes", type=int, default=0, help="default: one for each core")
     args = parser.parse_args()
-
-    preset = PRESETS[args.preset]
-    preset = replace(
-        preset,
-        minutes=args.minutes or preset.minutes,
-        lr=args.lr or preset.lr,
-        buckets={k: round(v * args.clips) for k, v in preset.buckets.items()},
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    folder = Path(args.run)
-    folder.mkdir(parents=True, exist_ok=True)
-    out = Path(args.out or folder / "weights")
-    length = TEXT_PRESETS[preset.model].length
-    workers = max(1, (os.cpu_count() or 2) - 1)
-    buckets = make_buckets(preset, folder, length, workers, args.seed)
-    vocabulary = Tokenizer(WEIGHTS / "blockworld-mini-tokenizer.json").size
-
-    torch.manual_seed(0)
-    trainee = Trainee(preset, vocabulary).to(device)
-    average = Average(trainee, preset.ema)
-    never = tuple(f"transformer.{n}" for n in NEVER) + ("text.embedding", "text.position")
-    muon_lr = preset.lr if preset.muon else 0.0
-    optimizers = Optimizers(trainee, muon_lr, preset.lr, never if preset.muon else ("",), 0.01)
-    run = Run(folder, preset.minutes)
-    if payload := run.resume(device):
-        trainee.load_state_dict(payload["model"])
-        average.weights = payload["average"]
-        optimizers.load_state_dict(payload["optimizers"])
-    sampler = Sampler(buckets, preset, run.step + args.seed, device)
-    mean = None
-
-    def save() -> None:
-        run.save(
-            {
-                "model": trainee.state_dict(),
-                "average": average.weights,
-                "optimizers": optimizers.state_dict(),
-            }
-        )
-        export(trainee, average, preset, out, {"steps": run.step, "preset": args.preset})
-
-    while run.progress < 1:
-        with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(trainee, sampler())
-        loss.backward()
-        optimizers.step(run.rate(200))
-        run.step += 1
-        average.update(trainee, run.step)
-        value = loss.item()
-        mean = value if mean is None else 0.99 * mean + 0.01 * value
-        if run.step % 200 == 0:
-            run.log(loss=mean)
-        if run.due():
-            save()
-    save()
+    cores = os.cpu_count() or 1
+    if not latents_path(args).exists():
+        make_latents(preset_of(args), latents_path(args), max(1, cores - 1), args.seed)
+    launch(train, args, 1 if torch.cuda.is_available() else args.processes or cores)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from patchdit.models.blockworld import save
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.training.blockworld import render, sample_scene
@@ -73,7 +73,9 @@ def psnr(error_squared: float) -> float:
 
 
 @torch.no_grad()
-def evaluate(vae: VideoVAE, clips: int, width: int, height: int, frames: int = 17, seed: int = 10**6):
+def evaluate(
+    vae: VideoVAE, clips: int, width: int, height: int, frames: int = 17, seed: int = 10**6
+):
     """Mean PSNR over held-out clips: whole clip, and inside subjects' boxes in the last frame."""
     rng = np.random.default_rng(seed)
     whole, boxes = [], []
@@ -143,9 +145,8 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
         run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
         mean, std = latent_statistics(vae)
         vae.config = replace(vae.config, latent_mean=mean, latent_std=std)
-        from patchdit.models.blockworld import save_vae
-
-        save_vae(vae, Path(args.out or run.folder / "weights"), {"steps": run.step, "preset": args.preset})
+        facts = {"steps": run.step, "preset": args.preset}
+        save("vae", vae, args.out or run.folder / "weights", facts)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ...models.blockworld import FOLDER
 from ...models.flow import DenoiseState
 from ...models.guidance import Denoiser, ModelDenoiser
 from ...models.text import TextEncoder, Tokenizer
@@ -114,4 +115,4 @@ def step_reporter(model: Model, total: int) -> Callable[[int, Tensor], None]:
 
 
 def weights_folder() -> Path:
-    return Path("models") / "patchdit"
+    return FOLDER

@@ -73,7 +73,7 @@ class HostDenoiser:
         """`work(denoiser)`, with the model loaded and the host's wrappers around it."""
         warn_of_wrappers(self._model)
         steps = Steps(work)
-        mask = state.mask if fill_mode(self._model) == "frames" else None
+        mask = (~state.known).float() if state.fill == "frames" and state.known.any() else None
         like = state.x
         self._guider.sample(
             like, torch.zeros_like(like), steps, state.sigmas, mask, disable_pbar=True, seed=0

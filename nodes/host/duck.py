@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...models.text import TextEncoder, Tokenizer
-from ...models.timeline import STRIDE
+from ...models.timeline import STRIDE, latent_frames, pixel_frames
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE, nearest_valid
 
@@ -146,7 +146,7 @@ def encode_frames(vae: Any, frames_FHWC: Tensor, report: Callable[[int], None]) 
     ValueError where height or width is not a multiple of the VAE's stride: core's would crop.
     """
     stride = spatial_stride(vae)
-    for name, size in zip(("height", "width"), frames_FHWC.shape[1:3]):
+    for name, size in zip(("height", "width"), frames_FHWC.shape[1:3], strict=True):
         valid = nearest_valid(size, stride)
         if size not in valid:
             raise ValueError(
@@ -155,9 +155,10 @@ def encode_frames(vae: Any, frames_FHWC: Tensor, report: Callable[[int], None]) 
             )
     if not isinstance(vae, Vae):
         return vae.encode(frames_FHWC)
-    chunks = iter([frames_FHWC[:1], *frames_FHWC[1:].split(STRIDE)])
+    groups = latent_frames(len(frames_FHWC)) - 1
+    chunks = iter(frames_FHWC.split([1] + groups * [STRIDE]))
     latents = []
     for latent in vae.encode_stream(chunks):
         latents.append(latent)
-        report(1 + STRIDE * (len(latents) - 1))
+        report(pixel_frames(len(latents)))
     return torch.cat(latents, dim=2)

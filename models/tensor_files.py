@@ -1,0 +1,76 @@
+"""Safetensors files, read and written; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says about itself before its data."""
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_header(path: str | Path) -> Header:
+    """Names, shapes and metadata of a safetensors file; a ValueError says why it is not one."""
+    with open_safetensors(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return Header(shapes, dict(file.metadata() or {}))
+
+
+def read_tensors(path: str | Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file, or all of them, on the CPU."""
+    with open_safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    return read_header(path).metadata
+
+
+def open_safetensors(path: str | Path):
+    """An open safetensors file, after naming what else it may be."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}; need a .safetensors file.")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise ValueError(f"{path.name} is a pickle, which is never opened; need .safetensors.")
+    if start == b"GGUF":
+        raise ValueError(f"{path.name} is a GGUF file; need .safetensors.")
+    try:
+        return safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path.name} is not a whole safetensors file ({error}); download or save it again."
+        ) from error
+
+
+def save_checkpoint(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file; it appears under its name only once it is whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
+            str(temporary),
+            dict(metadata or {}),
+        )
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"Could not write {path} ({error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)

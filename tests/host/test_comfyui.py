@@ -1,0 +1,229 @@
+"""The pack inside a real ComfyUI: it loads, its workflow runs, and its numbers are the stand-in's."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import av
+import pytest
+import torch
+from patchdit.models import blockworld
+from patchdit.nodes import PatchDiTExtension, host
+from patchdit.nodes.clips import mask_of
+from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.load import LoadBlockworld
+from safetensors.torch import load_file
+
+from .conftest import PACK, ROOT
+
+INFO = Path(__file__).parent / "object_info"
+WORKFLOW = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_text())
+PROMPT = "a red ball bounces"
+
+
+def workflow(weights="tiny", **changes):
+    """text_to_video.json with other inputs, such as n5_steps=3, and its latent saved too."""
+    graph = json.loads(json.dumps(WORKFLOW))
+    graph["1"]["inputs"]["weights"] = weights
+    graph["2"]["inputs"]["text"] = PROMPT
+    for name, value in changes.items():
+        node, key = name[1:].split("_", 1)
+        graph[node]["inputs"][key] = value
+    save = {"samples": ["7", 0], "filename_prefix": "latent"}
+    graph["20"] = {"class_type": "SaveLatent", "inputs": save}
+    return graph
+
+
+def saved_latent(comfyui, graph):
+    outputs = comfyui.run(graph)
+    return load_file(str(comfyui.output(outputs["20"]["latents"][0])))["latent_tensor"]
+
+
+def alone(monkeypatch, comfyui, weights, graph, mask=None):
+    """The same latent from the nodes without ComfyUI."""
+    monkeypatch.setattr(host, "weights_folder", lambda: comfyui.base / "models" / "patchdit")
+    nodes = {n.GET_SCHEMA().node_id: n for n in extension_nodes()}
+
+    def run(id, **links):
+        given = {k: v for k, v in graph[id]["inputs"].items() if not isinstance(v, list)}
+        return nodes[graph[id]["class_type"]].execute(**given, **links).args
+
+    model, clip, _ = LoadBlockworld.execute(weights).args
+    texts = (graph[id]["inputs"]["text"] for id in ("2", "3"))
+    positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in texts)
+    latent = run("4")[0]
+    if mask is not None:
+        latent["noise_mask"] = mask
+    (sigmas,) = run("5", latent=latent)
+    (state,) = run(
+        "6", model=model, positive=positive, negative=negative, latent=latent, sigmas=sigmas
+    )
+    return FinishDenoising.execute(state).args[0]["samples"]
+
+
+def extension_nodes():
+    import asyncio
+
+    return asyncio.run(PatchDiTExtension().get_node_list())
+
+
+def test_every_node_is_listed_and_its_schema_stored(comfyui):
+    """Refreshes object_info/<version>.json, which tests/nodes compares the stand-in with."""
+    version = comfyui.get("system_stats")["system"]["comfyui_version"]
+    listed = comfyui.get("object_info")
+    ids = [node.GET_SCHEMA().node_id for node in extension_nodes()]
+    assert [id for id in ids if id not in listed] == []
+    stored = {id: listed[id] for id in sorted(ids)}
+    weights = stored["PatchDiT_LoadBlockworld"]["input"]["required"]["weights"][1]
+    assert weights["options"] == ["blockworld-mini", "tiny"]
+    weights["options"].remove("tiny")
+    for info in stored.values():
+        assert info.pop("python_module") == f"custom_nodes.{PACK}"
+    INFO.mkdir(exist_ok=True)
+    text = json.dumps(stored, indent=1, ensure_ascii=False)
+    (INFO / f"{version}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def test_templates_and_help_are_served(comfyui):
+    names = comfyui.get("workflow_templates")[PACK]
+    assert sorted(names) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    for name in names:
+        assert comfyui.get(f"api/workflow_templates/{PACK}/{name}.json")["nodes"]
+    for node in extension_nodes():
+        path = f"extensions/{PACK}/docs/{node.GET_SCHEMA().node_id}.md"
+        with urlopen(f"{comfyui.url}/{path}") as answer:
+            assert answer.read().startswith(b"# ")
+
+
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_same_seed_same_latent_as_without_comfyui(comfyui, monkeypatch, solver):
+    graph = workflow(n5_steps=6, n6_solver=solver, n4_batch_size=2)
+    inside = saved_latent(comfyui, graph)
+    outside = alone(monkeypatch, comfyui, "tiny", graph)
+    assert inside.shape == outside.shape == (2, 16, 5, 8, 8)
+    assert (inside - outside).abs().max() < 1e-4
+
+
+@pytest.mark.skipif(
+    not (blockworld.FOLDER / blockworld.NAMES["transformer"]).exists(), reason="no shipped weights"
+)
+def test_same_latent_with_the_shipped_weights(comfyui, monkeypatch):
+    graph = workflow("blockworld-mini")
+    outside = alone(monkeypatch, comfyui, "blockworld-mini", graph)
+    assert (saved_latent(comfyui, graph) - outside).abs().max() < 1e-4
+
+
+def test_the_video_is_saved(comfyui):
+    outputs = comfyui.run(workflow(n5_steps=2, n4_width=96, n9_filename_prefix="t2v/clip"))
+    with av.open(str(comfyui.output(outputs["9"]["images"][0]))) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (96, 64, 8)
+        assert sum(1 for _ in container.decode(stream)) == 17
+        assert "PatchDiT_DecodeVideo" in container.metadata["prompt"]
+
+
+def core_euler(graph):
+    """The graph with core's SamplerCustom in place of our Start and Finish."""
+    links = {k: v for k, v in graph["6"]["inputs"].items() if isinstance(v, list)}
+    links["latent_image"] = links.pop("latent")
+    graph["21"] = {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}
+    rest = {"add_noise": True, "noise_seed": 1, "cfg": 4.0, "sampler": ["21", 0]}
+    graph["7"] = {"class_type": "SamplerCustom", "inputs": {**links, **rest}}
+    del graph["6"]
+    return graph
+
+
+def test_core_euler_on_our_model_equals_our_euler(comfyui):
+    ours = saved_latent(comfyui, workflow(n5_steps=5))
+    core = saved_latent(comfyui, core_euler(workflow(n5_steps=5)))
+    assert (ours - core).abs().max() < 1e-4
+
+
+def test_core_ksampler_with_cfg(comfyui):
+    graph = workflow()
+    links = {name: graph["6"]["inputs"][name] for name in ("model", "positive", "negative")}
+    settings = dict(seed=3, steps=4, cfg=3.0, sampler_name="dpmpp_2m", scheduler="simple", denoise=1)
+    inputs = {**links, **settings, "latent_image": ["4", 0]}
+    graph["7"] = {"class_type": "KSampler", "inputs": inputs}
+    del graph["5"], graph["6"]
+    latent = saved_latent(comfyui, graph)
+    assert torch.isfinite(latent).all() and latent.std() > 0.1
+
+
+def region(graph):
+    """The graph with a mask of core's that keeps the left half of the picture."""
+    def mask(value, width):
+        return {"class_type": "SolidMask", "inputs": dict(value=value, width=width, height=64)}
+
+    graph["30"], graph["31"] = mask(1.0, 64), mask(0.0, 32)
+    place = dict(destination=["30", 0], source=["31", 0], x=0, y=0, operation="and")
+    graph["32"] = {"class_type": "MaskComposite", "inputs": place}
+    masked = {"samples": ["4", 0], "mask": ["32", 0]}
+    graph["33"] = {"class_type": "SetLatentNoiseMask", "inputs": masked}
+    graph["6"]["inputs"]["latent"] = ["33", 0]
+    return graph
+
+
+def test_a_region_is_kept_and_equals_the_run_without_comfyui(comfyui, monkeypatch):
+    graph = region(workflow(n5_steps=4))
+    inside = saved_latent(comfyui, graph)
+    mask_FHW = torch.ones(1, 64, 64)
+    mask_FHW[:, :, :32] = 0
+    mask = mask_of({"noise_mask": mask_FHW}, tuple(inside.shape))
+    outside = alone(monkeypatch, comfyui, "tiny", graph, mask)
+    assert (inside - outside).abs().max() < 1e-4
+    # An empty latent is zeros in the model's own space, and comes back as the VAE's mean.
+    kept = inside[..., :4]
+    assert (kept - kept[:, :, :1, :1, :1]).abs().max() < 1e-5
+
+
+def test_single_steps_equal_one_run(comfyui):
+    whole = saved_latent(comfyui, workflow(n5_steps=4))
+    graph = workflow(n5_steps=4)
+    for id, before in (("40", "6"), ("41", "40")):
+        inputs = {"state": [before, 0], "steps": 1}
+        graph[id] = {"class_type": "PatchDiT_DenoiseStep", "inputs": inputs}
+    graph["7"]["inputs"]["state"] = ["41", 0]
+    assert torch.equal(saved_latent(comfyui, graph), whole)
+
+
+def test_cancel_stops_a_run(comfyui):
+    id = comfyui.queue(workflow(n5_steps=1000, n6_seed=77))
+    time.sleep(2)
+    started = time.monotonic()
+    comfyui.post("interrupt", {})
+    entry = comfyui.wait(id, 20)
+    assert "execution_interrupted" in dict(entry["status"]["messages"])
+    assert time.monotonic() - started < 5
+
+
+def test_bad_input_is_one_sentence_at_the_node(comfyui):
+    error = comfyui.error_of(workflow(n4_length_in="frames", n4_frames=7))
+    assert error["node_id"] == "4"
+    assert error["exception_message"].strip() == "A clip has 1 + 4k frames; got 7, nearest 5 or 9."
+    error = comfyui.error_of(workflow(n2_text="ball " * 2000))
+    assert error["node_id"] == "2" and "shorten it" in error["exception_message"]
+
+
+def test_saving_a_long_video_takes_no_more_memory(comfyui):
+    """A minute at 256x256 would be 1.1 GB of frames."""
+    comfyui.run(workflow(n5_steps=1, n4_length_in="frames", n4_frames=5))  # everything is loaded
+    graph = workflow(n4_width=256, n4_height=256, n4_length_in="frames", n4_frames=1441)
+    graph["8"]["inputs"]["latent"] = ["4", 0]
+    for id in ("2", "3", "5", "6", "7", "20"):
+        del graph[id]
+    before = resident(comfyui.process.pid, reset=True)
+    comfyui.run(graph)
+    assert resident(comfyui.process.pid) - before < 250
+
+
+def resident(pid: int, reset: bool = False) -> float:
+    """The most memory in MB that a process has held since the last reset."""
+    if reset:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024

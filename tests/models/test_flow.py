@@ -1,0 +1,253 @@
+"""Schedules, solvers and runs: closed forms, parity with diffusers, exact resumption."""
+
+import pickle
+from dataclasses import fields
+
+import pytest
+import torch
+
+from patchdit.models.config import PatchSize
+from patchdit.models.flow import (
+    SOLVERS,
+    denoise,
+    denoise_step,
+    edit,
+    finish,
+    load_state,
+    noise_levels,
+    save_state,
+    start,
+)
+from patchdit.models.solvers import euler, shift_for, shifted_sigmas
+
+SHAPE = (2, 3, 3, 4, 4)
+
+
+def towards(x, sigma):
+    """A stand-in for a network: smooth in x and sigma, and not linear."""
+    spread = sigma.reshape(*sigma.shape, *(1,) * (4 - sigma.ndim)).unsqueeze(1)
+    return torch.sin(x) * (1 - 0.3 * spread) + 0.1
+
+
+def latent(seed=0):
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def known_frame():
+    mask = torch.ones(2, 1, 3, 4, 4)
+    mask[:, :, 0] = 0
+    return mask
+
+
+def test_the_official_schedule_has_its_published_values():
+    sigmas = shifted_sigmas(5, 5.0, schedule="wan")
+    expected = torch.tensor([0.9998, 0.9522, 0.8821, 0.7689, 0.5552, 0.0])
+    torch.testing.assert_close(sigmas, expected, atol=5e-5, rtol=0)
+
+
+def test_the_linear_schedule_is_the_closed_form():
+    even = 1 - torch.arange(9) / 8
+    torch.testing.assert_close(shifted_sigmas(8, 3.0), 3 * even / (1 + 2 * even))
+    torch.testing.assert_close(shifted_sigmas(4, 3.0, denoise=0.5), shifted_sigmas(8, 3.0)[4:])
+
+
+def test_the_shift_grows_with_the_square_root_of_the_tokens():
+    assert (shift_for(1), shift_for(80), shift_for(320)) == (1.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 20])
+def test_unipc_equals_diffusers(steps):
+    from diffusers import UniPCMultistepScheduler
+
+    theirs = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0
+    )
+    theirs.set_timesteps(steps)
+    sigmas = shifted_sigmas(steps, 5.0, schedule="diffusers")
+    torch.testing.assert_close(theirs.sigmas, sigmas, atol=1e-6, rtol=0)
+    state = start(torch.zeros(SHAPE), None, sigmas, 3, solver="unipc")
+    x = state.noise
+    for t, sigma in zip(theirs.timesteps, theirs.sigmas, strict=False):
+        velocity = (x - towards(x, sigma.expand(2))) / sigma
+        x = theirs.step(velocity, t, x, return_dict=False)[0]
+    ours = finish(denoise(state, towards))
+    torch.testing.assert_close(ours, x, atol=1e-5, rtol=0)
+    if steps > 1:
+        plain = start(torch.zeros(SHAPE), None, sigmas, 3, solver="euler")
+        assert (finish(denoise(plain, towards)) - x).abs().max() > 1e-3
+
+
+def test_an_euler_step_is_x_minus_dt_times_v():
+    x, x0 = latent(1), latent(2)
+    out, history = euler(x, x0, [0.8, 0.5, 0.0], 0, ())
+    torch.testing.assert_close(out, x - 0.3 * (x - x0) / 0.8)
+    assert history == ()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("first", [1.0, 0.7])
+def test_a_denoiser_that_knows_the_answer_is_followed_to_it(solver, first):
+    answer, sigmas = latent(5), shifted_sigmas(6, 3.0) * first
+    state = start(latent(), None, sigmas, 1, solver=solver)
+    torch.testing.assert_close(state.x, (1 - first) * latent() + first * state.noise)
+    run = denoise(state, lambda x, sigma: answer)
+    torch.testing.assert_close(finish(run), answer, atol=1e-6, rtol=0)
+
+
+def test_noise_of_a_seed_is_comfyuis_and_noise_of_a_list_belongs_to_its_item():
+    sigmas = shifted_sigmas(2)
+    whole = start(latent(), None, sigmas, 7).noise
+    assert torch.equal(whole, torch.randn(SHAPE, generator=torch.manual_seed(7)))
+    pair = start(latent(), None, sigmas, [7, 8]).noise
+    alone = start(latent()[:1], None, sigmas, 8).noise
+    assert torch.equal(pair[1:], alone)
+    assert not torch.equal(pair[:1], pair[1:])
+
+
+RUNS = [
+    {"solver": solver, "fill": fill, "renoise": renoise}
+    for solver in SOLVERS
+    for fill in ("frames", "replace")
+    for renoise in (0, 2)
+]
+
+
+@pytest.mark.parametrize("options", RUNS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("seed", [4, [4, 9]])
+def test_single_steps_saved_and_loaded_equal_one_run_bit_for_bit(options, seed, tmp_path):
+    state = start(latent(), known_frame(), shifted_sigmas(5, 3.0), seed, **options)
+    whole = denoise(state, towards)
+    path = tmp_path / "run.safetensors"
+    for _ in range(5):
+        save_state(state, path)
+        state = denoise_step(load_state(path), towards)
+    for field in fields(state):
+        ours, theirs = getattr(state, field.name), getattr(whole, field.name)
+        pairs = zip(ours, theirs, strict=True) if field.name == "history" else [(ours, theirs)]
+        for a, b in pairs:
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+    assert torch.equal(finish(state)[:, :, 0], latent()[:, :, 0])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_known_frames_are_clean_or_noised_as_the_fill_says():
+    sigmas = shifted_sigmas(4)
+    seen = []
+
+    def look(x, sigma):
+        seen.append((x, sigma))
+        return towards(x, sigma)
+
+    for fill in ("frames", "replace"):
+        state = start(latent(), known_frame(), sigmas, 2, fill=fill)
+        denoise(state, look, steps=2)
+        x, sigma = seen[-1]
+        level = 0.0 if fill == "frames" else 0.75
+        held = (1 - level) * latent()[:, :, 0] + level * state.noise[:, :, 0]
+        assert torch.equal(x[:, :, 0], held)
+        expected = [[0.0, 0.75, 0.75]] * 2 if fill == "frames" else [0.75, 0.75]
+        assert sigma.tolist() == expected
+
+
+def test_cells_of_a_patch_that_is_not_wholly_known_are_held_at_its_level():
+    mask = torch.ones(2, 1, 3, 4, 4)
+    mask[:, :, 1, 0:3, 0:2] = 0  # one whole patch and half of another
+    state = denoise(start(latent(), mask, shifted_sigmas(4), 2), towards, steps=1)
+    levels = noise_levels(state)
+    assert levels.shape == (2, 3, 4, 4)
+    assert levels[0, 1, 0, :2].tolist() == [0, 0]
+    assert levels[0, 1, 2, :2].tolist() == [0.75, 0.75]
+    half = (slice(None), slice(None), 1, 2, slice(0, 2))
+    expected = 0.25 * latent()[half] + 0.75 * state.noise[half]
+    assert torch.equal(state.x[half], expected)
+    assert torch.equal(finish(denoise(state, towards))[half], latent()[half])
+
+
+def test_a_soft_mask_blends_at_the_end():
+    mask = torch.ones(2, 1, 3, 4, 4)
+    mask[:, :, 2] = 0.75
+    state = denoise(start(latent(), mask, shifted_sigmas(3), 2), towards)
+    expected = 0.25 * latent()[:, :, 2] + 0.75 * state.x[:, :, 2]
+    torch.testing.assert_close(finish(state)[:, :, 2], expected)
+
+
+def test_renoising_reaches_the_level_it_came_from():
+    torch.manual_seed(0)
+    from patchdit.models.flow import add_noise
+
+    x0, noise, fresh = torch.full((100_000,), 2.0), torch.randn(100_000), torch.randn(100_000)
+    back = add_noise(0.7 * x0 + 0.3 * noise, fresh, 0.8, 0.3)
+    assert back.mean().item() == pytest.approx(0.2 * 2.0, abs=0.01)
+    assert back.std().item() == pytest.approx(0.8, abs=0.01)
+
+
+def test_editing_forgets_the_history_and_frees_cells_at_the_present_level():
+    state = start(latent(), known_frame(), shifted_sigmas(4), 1, solver="unipc")
+    state = denoise(state, towards, steps=2)
+    assert state.history
+    assert edit(state).history == ()
+    free = edit(state, mask=torch.ones(2, 1, 3, 4, 4))
+    expected = 0.5 * latent()[:, :, 0] + 0.5 * state.noise[:, :, 0]
+    assert torch.equal(free.x[:, :, 0], expected)
+    assert torch.equal(free.x[:, :, 1:], state.x[:, :, 1:])
+    changed = edit(state, latent=latent(9))
+    assert torch.equal(changed.x[:, :, 0], latent(9)[:, :, 0])
+    finer = torch.tensor([1.0, 0.75, 0.5, 0.4, 0.2, 0.0])
+    assert edit(state, sigmas=finer).steps_left == 3
+    with pytest.raises(ValueError, match=r"noise level is 0\.5"):
+        edit(state, sigmas=shifted_sigmas(4, 3.0))
+
+
+def test_callback_sees_every_step_and_x0_is_its_prediction():
+    seen = []
+    state = start(latent(), known_frame(), shifted_sigmas(3), 1)
+    assert torch.equal(state.x0, latent())
+    denoise(state, towards, callback=lambda s: seen.append((s.step, s.x0)))
+    assert [step for step, _ in seen] == [1, 2, 3]
+    expected = towards(state.x, noise_levels(state))
+    assert torch.equal(seen[0][1][:, :, 1:], expected[:, :, 1:])
+    assert torch.equal(seen[0][1][:, :, 0], latent()[:, :, 0])
+
+
+def test_bad_runs_are_refused_in_one_sentence():
+    good = shifted_sigmas(3)
+    bad = latent()
+    bad[0, 0, 0, 0, 0] = float("nan")
+    cases = [
+        (lambda: start(bad, None, good, 1), "not numbers"),
+        (lambda: start(latent()[0], None, good, 1), r"\(B,C,T,H,W\)"),
+        (lambda: start(latent(), torch.ones(2, 1, 2, 4, 4), good, 1), r"needs \(2, 1, 3, 4, 4\)"),
+        (lambda: start(latent(), None, good.flip(0), 1), "fall from at most 1 to 0"),
+        (lambda: start(latent(), None, good[:-1], 1), "fall from at most 1 to 0"),
+        (lambda: start(latent(), None, good, [1, 2, 3]), "3 seeds for a batch of 2"),
+        (lambda: start(latent(), None, good, 1, solver="magic"), "euler, unipc"),
+        (lambda: start(latent(), 2 * known_frame(), good, 1), "outside 0 to 1"),
+        (lambda: start(latent(), known_frame(), good, 1, patch=PatchSize(1, 3, 1)), "multiples"),
+        (lambda: finish(start(latent(), None, good, 1)), "0 of 3 steps"),
+        (lambda: denoise_step(denoise(start(latent(), None, good, 1), towards), towards), "done"),
+        (lambda: shifted_sigmas(0), "at least 1 step"),
+        (lambda: shifted_sigmas(3, 0.0), "a shift above 0"),
+        (lambda: shifted_sigmas(3, denoise=0.0), "denoise above 0"),
+        (lambda: shifted_sigmas(3, schedule="karras"), "linear, wan, diffusers"),
+    ]
+    for call, message in cases:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_files_that_are_no_run_are_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    save_state(start(latent(), None, shifted_sigmas(3), 1), path)
+    whole = path.read_bytes()
+    for content, message in (
+        (whole[: len(whole) // 2], "not a whole safetensors file"),
+        (pickle.dumps({"x": 1}), "pickle"),
+        (b"hello", "not a whole safetensors file"),
+        (whole.replace(b"patchdit.state", b"somebody.elses"), "holds no denoising run"),
+        (whole.replace(b"random_state", b"random_stale"), "of another version"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load_state(path)
+    with pytest.raises(ValueError, match="no file"):
+        load_state(tmp_path / "absent.safetensors")

@@ -1,0 +1,108 @@
+"""EmptyVideoLatent and how LATENT dicts are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from patchdit.nodes.clips import frames_for, latent_length, mask_of, real_frames, samples_of
+from patchdit.nodes.latent import EmptyVideoLatent
+
+DEFAULTS = dict(
+    aspect="width x height",
+    width=64,
+    height=64,
+    length_in="frames",
+    seconds=2.0,
+    frames=17,
+    fps=8.0,
+    batch_size=1,
+)
+
+
+def empty(**changes):
+    return EmptyVideoLatent.execute(**{**DEFAULTS, **changes}).args
+
+
+def test_size_and_length():
+    latent, frames, fps = empty(width=112, height=64, frames=33, batch_size=3, fps=12.0)
+    assert latent["samples"].shape == (3, 16, 9, 8, 14)
+    assert (frames, fps, latent["video_fps"]) == (33, 12.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"),
+    [("1:1 square", (8, 8)), ("3:2 landscape", (8, 12)), ("2:3 portrait", (12, 8))],
+)
+def test_aspect_keeps_the_short_side(aspect, shape):
+    latent, *_ = empty(aspect=aspect, width=64, height=512)
+    assert latent["samples"].shape[-2:] == shape
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.0, 1), (0.1, 1), (1.0, 9), (2.0, 17), (4.1, 33)])
+def test_seconds_give_the_nearest_length(seconds, frames):
+    assert empty(length_in="seconds", seconds=seconds)[1] == frames == frames_for(seconds, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(width=0), "multiple of 16 pixels; got 0, nearest 16"),
+        (dict(height=70), "height is a multiple of 16 pixels; got 70, nearest 64 or 80"),
+        (dict(frames=0), "1 \\+ 4k frames; got 0, nearest 1"),
+        (dict(frames=2), "got 2, nearest 1 or 5"),
+        (dict(frames=7), "got 7, nearest 5 or 9"),
+        (dict(width=1 << 17, height=1 << 17), "GiB"),
+        (dict(frames=4_000_001), "GiB"),
+        (dict(batch_size=0), "at least one video"),
+        (dict(aspect="5:1"), "'5:1' is not one of"),
+    ],
+)
+def test_bad_sizes_are_one_sentence(changes, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        empty(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_of_refuses_broken_latents():
+    good = torch.zeros(1, 16, 2, 4, 4)
+    assert samples_of({"samples": good[:, :, 0]}).shape == (1, 16, 1, 4, 4)
+    bad = good.clone()
+    bad[0, 0, 0, 0, :2] = torch.tensor([float("nan"), float("inf")])
+    with pytest.raises(ValueError, match="2 values that are not numbers"):
+        samples_of({"samples": bad})
+    with pytest.raises(ValueError, match="16 channels, .* has 48"):
+        samples_of({"samples": good}, 48)
+    with pytest.raises(ValueError, match="shape"):
+        samples_of({"samples": good[0, 0]})
+
+
+def test_real_length_counts_only_while_it_can_be_true():
+    latent = {"samples": torch.zeros(1, 16, 3, 4, 4)}
+    assert real_frames(latent) == 9
+    assert real_frames({**latent, "video_frames": 6}) == 6
+    assert real_frames({**latent, "video_frames": 5}) == 9  # another node made it longer since
+
+
+def test_masks_of_pixel_frames_map_to_the_latent_grid():
+    shape = (2, 16, 3, 4, 4)
+    mask_FHW = torch.zeros(9, 32, 32)
+    mask_FHW[8, 31, 31] = 1
+    mask = mask_of({"noise_mask": mask_FHW[:, None]}, shape)
+    assert mask is not None and mask.shape == (2, 1, 3, 4, 4)
+    assert mask[:, 0, 2, 3, 3].tolist() == [1, 1] and mask.sum() == 2
+    still = mask_of({"noise_mask": torch.ones(1, 32, 32)}, shape)
+    assert still is not None and still.all()
+    own = torch.ones(2, 1, 3, 4, 4)
+    own[1, :, 0] = 0
+    assert torch.equal(mask_of({"noise_mask": own}, shape), own)
+    assert mask_of({}, shape) is None
+
+
+@pytest.mark.parametrize("frames", [7, 5])
+def test_masks_of_another_length_are_refused(frames):
+    with pytest.raises(ValueError, match=f"{frames}"):
+        mask_of({"noise_mask": torch.ones(frames, 32, 32)}, (1, 16, 3, 4, 4))
+
+
+def test_latent_length_is_exact():
+    assert [latent_length(n) for n in (1, 5, 17, 33)] == [1, 2, 5, 9]
