@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from patchdit.benchmarks.shapes import misfits
 from patchdit.training.sprites import COLOURS, REACH, SUBJECTS, place
 
 _SPREAD = 0.1  # how far a pixel may lie from the drawing, in RGB units
@@ -83,13 +84,27 @@ def match(frames_FHWC: np.ndarray, background_FHW: np.ndarray, kind: str, colour
 
 
 def identify(frames_FHWC: np.ndarray, background_FHW: np.ndarray) -> tuple[str, str]:
-    """Kind and colour of the main subject: the drawing that explains most over the frames."""
-    totals = []
+    """Shape and colour of the main subject.
+
+    The drawing that explains most over the frames tells the colour and where each shape would be;
+    which shape it is follows from `misfits`, which also knows blur.
+    """
+    totals, places = [], []
     for kind in SUBJECTS:
-        best = match(frames_FHWC, background_FHW, kind).amax((1, 3, 4))
-        totals.append(best.sum(0).numpy())
-    kind, colour = np.unravel_index(np.argmax(totals), np.shape(totals))
-    return SUBJECTS[kind], tuple(COLOURS)[colour]
+        scores = match(frames_FHWC, background_FHW, kind)
+        totals.append(scores.amax((1, 3, 4)).sum(0))
+        places.append(scores)
+    index = int(torch.stack(totals).amax(0).argmax())
+    colour = tuple(COLOURS)[index]
+    states_KF3 = np.array([[_peak(score[:, index]) for score in scores] for scores in places])
+    worst = sum(misfits(frame, colour, states_KF3[:, f]) for f, frame in enumerate(frames_FHWC))
+    return SUBJECTS[int(np.argmin(worst))], colour
+
+
+def _peak(score_RHW: torch.Tensor) -> tuple[float, float, float]:
+    """Pixel x, pixel y and radius in pixels of the best place in a frame."""
+    r, y, x = np.unravel_index(int(score_RHW.argmax()), score_RHW.shape)
+    return float(x), float(y), _RADII[r] * min(score_RHW.shape[1:])
 
 
 def track(frames_FHWC, background_FHW, kind: str, colour: str) -> np.ndarray:

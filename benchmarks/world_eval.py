@@ -67,7 +67,7 @@ class Recipe:
 
 @torch.no_grad()
 def film(model: Blockworld, texts: list[str], recipe: Recipe, seed: int) -> list[np.ndarray]:
-    """Clips of prompts, uint8 [F,H,W,3], by the functions that the nodes call; item i has seed + i."""
+    """Clips of prompts, uint8 [F,H,W,3], by the functions that nodes call; item i has seed + i."""
     width, height, frames = recipe.size
     vae, patch = model.vae, model.transformer.config.patch
     grid = (latent_frames(frames), height // vae.spatial_stride, width // vae.spatial_stride)

@@ -71,6 +71,8 @@ def save_checkpoint(
         )
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"Could not write {path} ({error}).") from error
+        raise ValueError(
+            f"Could not write {path} ({error}); need a folder that is writable and has room."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Reading and making LATENT dicts that hold video, and the arithmetic of their lengths.
 
-B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames. A LATENT carries raw VAE means in
-`samples` and, beside core's own keys, what decoding needs to give back the clip that went in:
-`video_frames` (its real length, where padding made it longer) and `video_fps` (frames per second).
+B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames. A LATENT carries raw VAE
+means in `samples` and, beside core's own keys, what decoding needs to give back the clip that went
+in: `video_frames` (its real length, where padding made it longer) and `video_fps`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
         samples = samples.unsqueeze(2)
     if samples.ndim != 5:
         raise ValueError(
-            f"LATENT has shape {tuple(samples.shape)}; need (batch, channels, frames, rows, columns)."
+            f"LATENT has shape {tuple(samples.shape)}; need (batch, channels, frames, rows,"
+            " columns)."
         )
     if channels is not None:
         check_channels(samples, channels)
@@ -72,17 +73,17 @@ def rest_of(latent: Latent) -> Latent:
 
 
 def real_frames(latent: Latent) -> int:
-    """How many frames of the decoded clip are the clip: its length less the padding, if there is any."""
+    """Frames of the decoded clip that are the clip: its length less the padding."""
     whole = pixel_frames(samples_of(latent).shape[2])
     kept = latent.get(FRAMES, whole)
     return kept if whole - STRIDE < kept <= whole else whole
 
 
 def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
-    """The noise mask_B1THW of a LATENT of `shape` (B,C,T,H,W), 1 = generate; None where it has none.
+    """The noise mask_B1THW of a LATENT of `shape` (B,C,T,H,W), 1 = generate; None if it has none.
 
-    A mask of five dimensions is on the latent grid. Core's masks have fewer and count pixel frames: one for
-    the whole clip, or one each; a latent cell is generated if any pixel in it is.
+    A mask of five dimensions is on the latent grid. Core's masks have fewer and count pixel frames:
+    one for the whole clip, or one each; a latent cell is generated if any pixel in it is.
     """
     mask = latent.get("noise_mask")
     if mask is None:
@@ -93,7 +94,7 @@ def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
         mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T)
     if mask.shape[2] not in (1, T) or mask.shape[0] not in (1, B):
         raise ValueError(
-            f"The noise mask has shape {tuple(mask.shape)}; the latent needs ({B}, 1, {T}, {H}, {W})."
+            f"The noise mask has shape {tuple(mask.shape)}; the latent needs {(B, 1, T, H, W)}."
         )
     mask = mask.amax(dim=1, keepdim=True)
     if mask.shape[-2:] != (H, W):

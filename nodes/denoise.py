@@ -64,7 +64,9 @@ class StartDenoising(io.ComfyNode):
                 ),
             ],
             outputs=[
-                DenoiseStateWire.Output(display_name="state", tooltip="The run before its first step.")
+                DenoiseStateWire.Output(
+                    display_name="state", tooltip="The run before its first step."
+                )
             ],
         )
 
@@ -134,7 +136,7 @@ class FinishDenoising(io.ComfyNode):
 
 
 def advance(run: Denoising, steps: int) -> Denoising:
-    """The run after `steps` more steps, with progress and previews; cancelling stops between two."""
+    """The run after `steps` more steps, with progress and previews; cancel stops between two."""
     if steps == 0:
         return run
     report = host.step_reporter(run.model, steps)

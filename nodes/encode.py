@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from av.error import FFmpegError
 from torch import Tensor
 
 from ..models.timeline import STRIDE
@@ -39,8 +40,8 @@ class EncodeVideo(io.ComfyNode):
                     "fit",
                     options=FITS,
                     default="pad",
-                    tooltip="What to do when the clip is not 1 + 4k frames long. pad: repeat the last"
-                    " frame and cut it off again when decoding; trim: drop frames at the end;"
+                    tooltip="What to do when the clip is not 1 + 4k frames long. pad: repeat the"
+                    " last frame and cut it off again when decoding; trim: drop frames at the end;"
                     " error: stop.",
                 ),
                 io.Float.Input(
@@ -78,12 +79,17 @@ def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:
     """Frames (F,H,W,3), audio and frames per second of a VIDEO, or of images at `fps`."""
     if not isinstance(video, Input.Video):
         return video[..., :3], None, fps
-    parts = video.get_components()
+    try:
+        parts = video.get_components()
+    except FFmpegError as error:
+        raise ValueError(
+            f"The video cannot be read ({error}); need a file that FFmpeg opens."
+        ) from error
     return parts.images[..., :3], parts.audio, float(parts.frame_rate)
 
 
 def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:
-    """A clip of 1 + 4k frames: the last one repeated ("pad"), those over dropped ("trim"), or ValueError."""
+    """A clip of 1 + 4k frames: the last repeated ("pad"), those over dropped ("trim"), or error."""
     frames = len(frames_FHWC)
     if frames == 0:
         raise ValueError("The video has no frames; need at least one.")

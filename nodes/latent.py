@@ -11,11 +11,8 @@ from ..models.video_vae import nearest_valid
 from .api import io
 from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
 
-CHANNELS, STRIDE, GRID = (
-    16,
-    8,
-    16,
-)  # Wan 2.1's latent and ours; a token is two latent cells each way
+CHANNELS, STRIDE = 16, 8  # latent channels and pixels per latent cell, of Wan 2.1 and ours
+GRID = 16  # pixels per token each way
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
 CUSTOM = "width x height"
 ASPECTS = {
@@ -109,7 +106,7 @@ class EmptyVideoLatent(io.ComfyNode):
 
 
 def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
-    """Width and height in pixels on the grid; a named aspect takes the smaller of the two as short side."""
+    """Width and height in pixels; a named aspect takes the smaller of the two as short side."""
     if aspect not in ASPECTS:
         raise ValueError(f"Aspect {aspect!r} is not one of {', '.join(ASPECTS)}.")
     ratio = ASPECTS[aspect]

@@ -58,7 +58,8 @@ class UnpatchifyLatent(io.ComfyNode):
             node_id="PatchDiT_UnpatchifyLatent",
             display_name="Unpatchify Latent",
             category="PatchDiT/patchify",
-            description="Put spacetime patches together again: the exact inverse of Patchify Latent.",
+            description="Put spacetime patches together again, exactly as Patchify Latent found"
+            " them.",
             search_aliases=["patches to latent", "tokens to latent"],
             inputs=[Patches.Input("patches", tooltip="Patches from Patchify Latent.")],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The latent video.")],

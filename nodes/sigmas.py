@@ -21,7 +21,9 @@ class FlowSigmas(io.ComfyNode):
             " denoise.",
             search_aliases=["scheduler", "flow shift", "sigmas", "schedule", "timesteps"],
             inputs=[
-                io.Latent.Input("latent", tooltip="The latent to denoise: its size sets the shift."),
+                io.Latent.Input(
+                    "latent", tooltip="The latent to denoise: its size sets the shift."
+                ),
                 io.Int.Input(
                     "steps", default=20, min=1, max=1000, tooltip="How many steps to take."
                 ),

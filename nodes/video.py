@@ -5,14 +5,13 @@ F frames, H rows, W columns; frames_FHWC are RGB in 0..1.
 
 from __future__ import annotations
 
-import io as bytes_io
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
@@ -26,8 +25,8 @@ Frames = Callable[[], Iterator[Tensor]]
 class LazyVideo(Input.Video):
     """Frames from a source that can be started again, with audio and a frame rate.
 
-    `source()` yields chunks frames_FHWC of the whole clip; `frames` of them, from frame `first` on, are this
-    video. Memory while saving holds one chunk, whatever the length.
+    `source()` yields chunks frames_FHWC of the whole clip; `frames` of them, from frame `first` on,
+    are this video. Memory while saving holds one chunk, whatever the length.
     """
 
     def __init__(
@@ -47,11 +46,11 @@ class LazyVideo(Input.Video):
         self._first = first
 
     def chunks(self) -> Iterator[Tensor]:
-        """This video's frames_FHWC, chunk by chunk, with progress; cancelling stops between two chunks."""
+        """This video's frames_FHWC in chunks, with progress; cancelling stops between two."""
         stop = self._first + self._frames
         report = progress(stop)
         at = 0
-        with closing(self._source()) as source:  # type: ignore[type-var]
+        with closing(self._source()) as source:
             for chunk_FHWC in source:
                 here = chunk_FHWC[max(0, self._first - at) : stop - at]
                 at += len(chunk_FHWC)
@@ -66,7 +65,7 @@ class LazyVideo(Input.Video):
 
     def save_to(
         self,
-        path: str | IO[bytes],
+        path: str | BytesIO,
         format: Types.VideoContainer = Types.VideoContainer.AUTO,
         codec: Types.VideoCodec = Types.VideoCodec.AUTO,
         metadata: dict | None = None,
@@ -89,9 +88,10 @@ class LazyVideo(Input.Video):
         duration: float | None = None,
         strict_duration: bool = False,
     ) -> LazyVideo | None:
-        """The part from `start_time` seconds (negative: from the end) of `duration` seconds (0: the rest).
+        """The part from `start_time` on, `duration` seconds of it; below 0 counts from the end.
 
-        None if nothing is left, or less than `duration` and `strict_duration` asks for all of it.
+        A duration of 0 is the rest. None if nothing is left, or less than `duration` although
+        `strict_duration` asks for all of it.
         """
         start = round((start_time or 0) * self._fps)
         start = max(0, start + self._frames) if start < 0 else start
@@ -102,8 +102,8 @@ class LazyVideo(Input.Video):
         audio = self._audio and _cut(self._audio, start / self._fps, frames / self._fps)
         return LazyVideo(self._source, self._size, frames, self._fps, audio, self._first + start)
 
-    def get_stream_source(self) -> bytes_io.BytesIO:
-        buffer = bytes_io.BytesIO()
+    def get_stream_source(self) -> BytesIO:
+        buffer = BytesIO()
         self.save_to(buffer)
         buffer.seek(0)
         return buffer
@@ -128,7 +128,7 @@ class LazyVideo(Input.Video):
 
 
 class FrameByFrame:
-    """The images of a LazyVideo for one who only asks their shape and walks through them: the encoder."""
+    """The images of a LazyVideo, for an encoder: it asks their shape and walks through them."""
 
     def __init__(self, video: LazyVideo):
         width, height = video.get_dimensions()

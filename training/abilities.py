@@ -1,8 +1,8 @@
-"""What a video model should be able to keep in mind: seven kinds of small stories with ground truth.
+"""Seven kinds of small stories with ground truth, for what a video model should keep in mind.
 
-A thing passes behind a pillar unchanged; stays where it was while the camera looks away; a stroke and
-a bite stay; balls rebound; solids turn in perspective; a subject survives a cut. World units, seconds
-and array letters are those of `blockworld`.
+A thing passes behind a pillar unchanged; stays where it was while the camera looks away; a stroke
+and a bite stay; balls rebound; solids turn in perspective; a subject survives a cut. World units,
+seconds and array letters are those of `blockworld`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from patchdit.training.sprites import COLOURS, SUBJECTS
 _FINE = 4  # overlays are drawn at this many times the size and averaged down
 _STONE = (176, 170, 160)
 _WOOD, _METAL = (164, 108, 60), (206, 210, 216)
+_BITES = {"ball": (0.0, 0.0), "cube": (0.0, 0.1), "cone": (0.42, 0.16)}  # how far in and down
 
 
 @dataclass
 class AbilityClip(Clip):
     """A filmed ability: a clip, which ability it shows, and what else is true of it.
 
-    facts: "turn" is the frame at which the story turns (hidden, away, bitten, collided, cut); others
-    are named where they are made.
+    facts: "turn" is the frame at which the story turns (hidden, away, bitten, collided, cut);
+    others are named where they are made.
     """
 
     ability: str = ""
@@ -217,7 +218,7 @@ def _paint_stroke(clip: Clip, f: int, points_V2: np.ndarray, thickness: float) -
     clip.masks_NFHW[1, f] = stroke * (1 - brush) * 255
     clip.tracks_NF3[0, f] = (*tip, width / 2)
     clip.tracks_NF3[1, f] = (*pixels.mean(0), width / 2)
-    clip.visibility_NF[1, f] = (stroke * (1 - brush)).sum() / max(stroke.sum(), 1)
+    clip.visibility_NF[:, f] = 1, (stroke * (1 - brush)).sum() / max(stroke.sum(), 1)
 
 
 def bitten(rng, scene: Scene) -> AbilityClip:
@@ -225,16 +226,18 @@ def bitten(rng, scene: Scene) -> AbilityClip:
     radius, ground = rng.uniform(0.2, 0.25), rng.uniform(0.34, 0.4)
     motion = str(rng.choice(["still", "left", "right"], p=[0.5, 0.25, 0.25]))
     speed = rng.uniform(0.2, 0.3) / _duration(scene) * (motion != "still")
-    kind, colour = _choose(rng, ("ball", "cube", "cone", "star")), _choose(rng, tuple(COLOURS))
+    kind, colour = _choose(rng, tuple(_BITES)), _choose(rng, tuple(COLOURS))
     subject = _standing(kind, colour, motion, 0.0, ground, radius, speed=speed)
     full = replace(scene, camera=Camera(), subjects=(subject,))
     clip, bare = render(full), _empty_clip(full, 1)
-    turn = int(round((scene.frames - 1) * rng.uniform(0.3, 0.55)))
+    turn = round((scene.frames - 1) * rng.uniform(0.3, 0.55))
     side = 1 if rng.uniform() < 0.5 else -1
     y, x = np.mgrid[: scene.height, : scene.width].astype(np.float32)
     for f in range(turn, scene.frames):
         cx, cy, r = clip.tracks_NF3[0, f]
-        depth = _bite_distance((x - cx) / r * side, (y - cy) / r) * r  # pixels, negative in the bite
+        depth = (
+            _bite_distance(kind, (x - cx) / r * side, (y - cy) / r) * r
+        )  # pixels, negative in the bite
         flesh = np.clip(0.5 - (depth - 0.13 * r), 0, 1) * clip.masks_NFHW[0, f] / 255
         frame = clip.frames_FHWC[f].astype(np.float32)
         frame += (np.float32((255, 240, 214)) - frame) * flesh[..., None] * 0.8
@@ -250,10 +253,11 @@ def _shadow(subject: Subject, pixel_x: float, scene: Scene) -> tuple[float, floa
     return world_x, subject.ground, subject.radius
 
 
-def _bite_distance(x, y) -> np.ndarray:
-    """Distance to three toothed arcs at the right upper edge, in radii, negative where bitten."""
-    teeth = ((0.98, -0.62, 0.34), (0.78, -0.16, 0.36), (0.98, 0.3, 0.34))
-    return np.minimum.reduce([np.hypot(x - a, y - b) - r for a, b, r in teeth])
+def _bite_distance(kind: str, x, y) -> np.ndarray:
+    """Distance to three toothed arcs at the right edge, in radii, negative where bitten."""
+    left, down = _BITES[kind]
+    teeth = ((0.98, -0.62, 0.36), (0.76, -0.16, 0.38), (0.98, 0.3, 0.36))
+    return np.minimum.reduce([np.hypot(x - a + left, y - b - down) - r for a, b, r in teeth])
 
 
 def rebounding_balls(rng, scene: Scene) -> AbilityClip:

@@ -7,6 +7,7 @@ Array letters: F frames, N subjects, H/W pixels.
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -333,3 +334,15 @@ def _sample_triple(rng, held_out: bool) -> tuple[str, str, str]:
         )
         if (triple in HELD_OUT) == held_out:
             return triple
+
+
+def main() -> None:
+    from patchdit.training.sheet import draw_sheet  # it films what this module defines
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sheet", required=True, metavar="FILE.png", help="labelled sheet to draw")
+    draw_sheet(parser.parse_args().sheet)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames, S text to
 
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import dataclass
 
 import cv2
@@ -63,36 +62,35 @@ def encode_bucket(
     count: int,
     size: tuple[int, int, int],
     seed: int,
-    workers: int,
+    pool,
     batch: int,
     suffix_share: float = 0.35,
     sample=sample_scene,
 ) -> Bucket:
-    """Film, encode and caption `count` clips of `size` (width, height, frames)."""
+    """Film in a pool of processes, encode and caption `count` clips of `size` (width, height, frames)."""
     parameter = next(vae.parameters())
     device = parameter.device
     T = latent_frames(size[2])
     rng = np.random.default_rng(seed)
     latents, suffixes, starts, subjects, tokens = [], [], [], [], []
     jobs = ((seed * 10**6 + i, size, sample) for i in range(count))
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        films = pool.imap(_film, jobs, chunksize=4)
-        for first in range(0, count, batch):
-            rows = [next(films) for _ in range(min(batch, count - first))]
-            video = torch.from_numpy(np.stack([r[0] for r in rows])).to(device)
-            video = video.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-            with torch.autocast(device.type, torch.bfloat16):
-                latent = vae.encode(video).float()
-                j = int(rng.integers(1, T)) if T > 1 and rng.uniform() < suffix_share else T
-                suffix = torch.zeros_like(latent)
-                if j < T:
-                    ending = video[:, :, first_pixel_frame(j) :]
-                    suffix[:, :, j:] = encode_suffix(vae, ending, int(rng.integers(1, 4))).float()
-            latents.append(vae.normalise(latent).half().cpu())
-            suffixes.append(vae.normalise(suffix).half().cpu())
-            starts += [j] * len(rows)
-            subjects += [_cells(r[1], vae.spatial_stride) for r in rows]
-            tokens += [tokenizer.batch(r[2], length).short() for r in rows]
+    films = pool.imap(_film, jobs, chunksize=4)
+    for first in range(0, count, batch):
+        rows = [next(films) for _ in range(min(batch, count - first))]
+        video = torch.from_numpy(np.stack([r[0] for r in rows])).to(device)
+        video = video.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            latent = vae.encode(video).float()
+            j = int(rng.integers(1, T)) if T > 1 and rng.uniform() < suffix_share else T
+            suffix = torch.zeros_like(latent)
+            if j < T:
+                ending = video[:, :, first_pixel_frame(j) :]
+                suffix[:, :, j:] = encode_suffix(vae, ending, int(rng.integers(1, 4))).float()
+        latents.append(vae.normalise(latent).half().cpu())
+        suffixes.append(vae.normalise(suffix).half().cpu())
+        starts += [j] * len(rows)
+        subjects += [_cells(r[1], vae.spatial_stride) for r in rows]
+        tokens += [tokenizer.batch(r[2], length).short() for r in rows]
     return Bucket(
         torch.cat(latents),
         torch.from_numpy(np.stack(subjects)),

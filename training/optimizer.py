@@ -75,12 +75,12 @@ class Optimizers:
         for name, p in model.named_parameters():
             is_matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 1
             (matrices if is_matrix and not name.startswith(adam) else rest).append(p)
-        self.parts = (
-            Muon(matrices, muon_lr, weight_decay=weight_decay),
-            torch.optim.AdamW(
-                rest, adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True, eps=1e-9
-            ),
-        )
+        self.parts = []
+        if matrices:
+            self.parts.append(Muon(matrices, muon_lr, weight_decay=weight_decay))
+        if rest:
+            adam_settings = dict(betas=(0.9, 0.95), weight_decay=0.0, fused=True, eps=1e-9)
+            self.parts.append(torch.optim.AdamW(rest, adam_lr, **adam_settings))
         self.base = [[g["lr"] for g in part.param_groups] for part in self.parts]
         self.parameters = matrices + rest
 

@@ -1,7 +1,7 @@
 """Cubes and cones in true perspective on a checkered floor, filmed by a camera that orbits them.
 
-Room units: x to the right, y up, z away from a camera at azimuth 0; the floor is y = 0. The camera looks
-at a point over the middle of the floor. F frames, N solids, V vertices, H/W pixels.
+Room units: x to the right, y up, z away from a camera at azimuth 0; the floor is y = 0. The camera
+looks at a point over the middle of the floor. F frames, N solids, V vertices, H/W pixels.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Solid:
         angles = self.turn + np.arange(corners) / corners * 2 * np.pi
         reach = self.size * (np.sqrt(2) if self.kind == "cube" else 1)
         ring = np.stack([np.cos(angles), 0 * angles, np.sin(angles)], -1) * reach
-        base = ring + (self.x, 0, self.z)
-        top = base + (0, self.height, 0)
+        base = ring + np.array([self.x, 0, self.z])
+        top = base + np.array([0, self.height, 0])
         apex = np.array([self.x, self.height, self.z])
         after = np.roll(np.arange(corners), -1)
         if self.kind == "cone":
@@ -70,9 +70,7 @@ class View:
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
         """The eye's position and rows (right, down, forward) of its rotation."""
-        eye = np.array(
-            [DISTANCE * np.sin(self.azimuth), HEIGHT, -DISTANCE * np.cos(self.azimuth)]
-        )
+        eye = np.array([DISTANCE * np.sin(self.azimuth), HEIGHT, -DISTANCE * np.cos(self.azimuth)])
         forward = np.array([0, AIM, 0]) - eye
         forward /= np.linalg.norm(forward)
         right = np.cross([0, 1, 0], forward)
@@ -143,7 +141,7 @@ def _draw_solid(frame: np.ndarray, view: View, solid: Solid) -> np.ndarray:
         normal /= np.linalg.norm(normal)
         if normal @ (face[0] - eye) >= 0:
             continue
-        light = 0.6 + 0.55 * max(0.0, float(normal @ _LIGHT))
+        light = 0.7 + 0.42 * max(0.0, float(normal @ _LIGHT))
         outline = view.project(face)[:, :2]
         _fill(frame, outline, tuple(np.clip(colour * light, 0, 255)))
         _fill(mask, outline, 1)
@@ -159,7 +157,7 @@ def film_room(solids, azimuths_F, room: str, width: int, height: int):
     """Film solids from every azimuth of an orbit.
 
     Returns frames uint8 [F,H,W,3], masks uint8 [N,F,H,W] of what is visible, whole areas [N,F] in
-    pixels, and tracks float32 [N,F,3]: pixel x, y of each solid's centre and half its height in pixels.
+    pixels, and tracks float32 [N,F,3]: pixel x, y of each solid's centre and half its height.
     """
     N, F = len(solids), len(azimuths_F)
     frames = np.empty((F, height, width, 3), np.uint8)

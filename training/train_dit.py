@@ -8,6 +8,7 @@ B batch, C channels, T/H/W latent frames/rows/columns, L tokens, S text tokens.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,10 +117,11 @@ def make_latents(preset: Preset, path: Path, workers: int, seed: int) -> None:
     length = TEXT_PRESETS[preset.model].length
     batch = 64 if device == "cuda" else 4
     buckets = []
-    for i, (size, count) in enumerate(preset.buckets.items()):
-        made = encode_bucket(vae, tokenizer, length, count, size, seed * 100 + i, workers, batch)
-        print(f"{size}: {len(made.latents_NCTHW)} clips", flush=True)
-        buckets.append(vars(made))
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        for i, (size, count) in enumerate(preset.buckets.items()):
+            made = encode_bucket(vae, tokenizer, length, count, size, seed * 100 + i, pool, batch)
+            print(f"{size}: {len(made.latents_NCTHW)} clips", flush=True)
+            buckets.append(vars(made))
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(buckets, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)

@@ -1,8 +1,9 @@
 """The ONE door to the machinery behind the nodes: ComfyUI's, or the stand-in where there is none.
 
-Only the absence of ComfyUI counts; an ImportError inside a real host is a defect to see. Both sides offer:
+Only the absence of ComfyUI counts; an ImportError inside a real host is a defect to see.
+Both sides offer:
 
-- `make_model(network, vae)`, `make_clip(encoder, tokenizer)`, `make_vae(vae)`: values for the wires.
+- `make_model(network, vae)`, `make_clip(encoder, tokenizer)`, `make_vae(vae)`: values for wires.
 - `prepare_latent(model, latent)`: samples in the model's own space; `finish_latent` leads back.
 - `fill_mode(model)`: how known latents are held, "frames" or "replace".
 - `as_denoiser(model, positive, negative, cfg)`: its `run(state, work)` calls `work(denoiser)`.

@@ -1,14 +1,14 @@
 """Without ComfyUI: the same values and work as `comfyui.py`, straight over our own modules.
 
-B batch, C channels, T/H/W latent frames/rows/columns. Latents inside a model are normalised per channel
-("model space"); LATENT wires carry raw VAE means.
+B batch, C channels, T/H/W latent frames/rows/columns. Latents inside a model are normalised per
+channel ("model space"); LATENT wires carry raw VAE means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -73,8 +73,10 @@ class AloneDenoiser:
     def run(self, state: DenoiseState, work: Callable[[Denoiser], Result]) -> Result:
         """`work(denoiser)`; latents stay where the state has them, the network where it is."""
         device = get_torch_device()
-        contexts = (context.to(device) for context in self._contexts)
-        guided = ModelDenoiser(self._model.network, *contexts, self._cfg, batching="sequential")
+        positive, negative = (context.to(device) for context in self._contexts)
+        guided = ModelDenoiser(
+            self._model.network, positive, negative, self._cfg, batching="sequential"
+        )
 
         def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
             return guided(x_BCTHW.to(device), sigma.to(device)).to(x_BCTHW)

@@ -1,9 +1,10 @@
 """Inside ComfyUI: values for the wires, latents into and out of model space, progress.
 
-B batch, C channels, T/H/W latent frames/rows/columns. Latents inside a model are normalised per channel
-("model space"); LATENT wires carry raw VAE means.
+B batch, C channels, T/H/W latent frames/rows/columns. Latents inside a model are normalised per
+channel ("model space"); LATENT wires carry raw VAE means.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def _loader(module: torch.nn.Module, device: torch.device, offload: torch.device
 
 
 def prepare_latent(model: Any, latent: Latent) -> Tensor:
-    """Samples_BCTHW of a LATENT in the model's space; an empty latent takes the model's channels."""
+    """samples_BCTHW of a LATENT in the model's space; an empty one takes the model's channels."""
     if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         name = type(model.model).__name__
         raise ValueError(f"MODEL is {name}, which is not a flow model; need one such as Wan.")
@@ -95,7 +96,7 @@ def finish_latent(model: Any, samples_BCTHW: Tensor) -> Tensor:
 
 
 def progress(total: int) -> Callable[[int], None]:
-    """A bar on the node that runs; `report(done)` also stops the node once the user has cancelled."""
+    """A bar on the node that runs; `report(done)` also stops it once the user has cancelled."""
     bar = comfy.utils.ProgressBar(total)
 
     def report(done: int) -> None:

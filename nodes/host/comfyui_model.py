@@ -1,9 +1,11 @@
 """Our network and its latents as ComfyUI wants a model family to be.
 
-B batch, C channels, T/H/W latent frames/rows/columns, D width, L tokens, N heads. Latents inside a model are
-normalised per channel ("model space"); LATENT wires carry raw VAE means.
+B batch, C channels, T/H/W latent frames/rows/columns, D width, L tokens, S text tokens, N heads, H
+head size inside attention. Latents inside a model are normalised per channel ("model space");
+LATENT wires carry raw VAE means.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 from contextvars import ContextVar
@@ -43,7 +45,7 @@ def attend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None =
 
 
 class HostPatchDiT(PatchDiT):
-    """PatchDiT as ComfyUI calls it: its layers, its wrappers around the network, its patches on blocks."""
+    """PatchDiT as ComfyUI calls it: with its layers, its wrappers and its patches on blocks."""
 
     def __init__(self, config: TransformerConfig, operations, device=None, dtype=None, **_unused):
         super().__init__(config, operations, attend, comfy.ops.cast_to_input, device, dtype)
@@ -112,7 +114,7 @@ class PatchDiTSettings(comfy.supported_models_base.BASE):
 
 
 class PatchDiTModel(comfy.model_base.BaseModel):
-    """Our network as a flow model of core's; known latents are clean and at timestep 0, as in training."""
+    """Our network as a flow model of core's; known latents are clean and at timestep 0."""
 
     def __init__(self, settings: PatchDiTSettings, device=None):
         flow = comfy.model_base.ModelType.FLOW

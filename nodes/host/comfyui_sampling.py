@@ -3,6 +3,7 @@
 B batch, C channels, T/H/W latent frames/rows/columns.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import logging
@@ -22,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def fill_mode(model: Any) -> str:
-    """ "frames" (known latents at timestep 0) for weights trained so, which are ours; else "replace"."""
+    """ "frames" (known latents at timestep 0) for weights trained so, ours; else "replace"."""
     ours = isinstance(model.model, PatchDiTModel) and model.model.config.frame_timesteps
     return "frames" if ours else "replace"
 
@@ -82,8 +83,10 @@ class HostDenoiser:
 
 
 def one_by_one(args: dict) -> list[Tensor]:
-    """Positive and negative prompt in calls of their own: core batches them by free memory, which would
-    let the same seed give other numbers on another day."""
+    """Positive and negative prompt in calls of their own.
+
+    Core batches them by free memory, and the same seed would give other digits on another day.
+    """
     rest = args["input"], args["sigma"], args["model_options"]
     return [
         comfy.samplers.calc_cond_batch(args["model"], [cond], *rest)[0] for cond in args["conds"]

@@ -1,7 +1,7 @@
-"""CLIP and VAE values over our own modules, with the methods that core's nodes call; and any VAE, frame by frame.
+"""CLIP and VAE values over our own modules, with the methods that core's nodes call.
 
-B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames. Frames are RGB in 0..1, latents raw
-means.
+Also any VAE, core's too, frame by frame. B batch, C channels, T/H/W latent frames/rows/columns, F
+pixel frames, S text tokens, D width. Frames are RGB in 0..1, latents raw means.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Clip:
 
 
 class Vae:
-    """A VAE: core's VAE Decode and VAE Encode work with it; a batch of images counts as one clip."""
+    """A VAE for core's VAE Decode and VAE Encode too; a batch of images counts as one clip."""
 
     latent_dim = 3
     not_video = False
@@ -133,7 +133,7 @@ def spatial_stride(vae: Any) -> int:
 
 
 def decode_frames(vae: Any, latent_1CTHW: Tensor) -> Iterator[Tensor]:
-    """The clip of one latent as chunks_FHWC: a few frames at a time if the VAE can, else all at once."""
+    """The clip of one latent as chunks_FHWC: a few frames at a time if the VAE can, else one."""
     if isinstance(vae, Vae):
         yield from vae.decode_stream(latent_1CTHW)
     else:

@@ -1,6 +1,8 @@
 """The eval must earn trust before it judges a model: its reader, its prompts and its arithmetic."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,12 @@ from patchdit.benchmarks.reading import Reading, read
 from patchdit.benchmarks.scoring import Score, score, shuffled, table
 from patchdit.benchmarks.tracking import track
 from patchdit.benchmarks.verdicts import draw_verdicts
+from patchdit.benchmarks.world_eval import Recipe, film, main
+from patchdit.models import blockworld
+from patchdit.models.config import VAE_PRESETS, TextConfig, TransformerConfig
+from patchdit.models.text import TextEncoder
+from patchdit.models.transformer import PatchDiT
+from patchdit.models.video_vae import VideoVAE
 from patchdit.training.blockworld import (
     CAMERAS,
     FPS,
@@ -178,3 +186,42 @@ def test_contact_sheet_is_written(tmp_path):
     scores = score(readings, [p.truth for p in prompts])
     draw_verdicts(tmp_path / "new" / "sheet.png", clips, prompts, readings, scores)
     assert (tmp_path / "new" / "sheet.png").stat().st_size > 2000
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A model of random weights with the shipped vocabulary, tiny but whole."""
+    vocabulary = blockworld.load_tokenizer().size
+    transformer = PatchDiT(
+        TransformerConfig(32, 32, 2, 1, text_width=16, text_length=80, frame_timesteps=True)
+    )
+    transformer.init_weights()
+    vae = VideoVAE(replace(VAE_PRESETS["blockworld-mini"], encoder_width=8, decoder_width=8))
+    text = TextEncoder(TextConfig(vocabulary, width=16, heads=2, layers=1))
+    for part, module in (("transformer", transformer), ("vae", vae), ("text", text)):
+        blockworld.save(part, module, tmp_path, {})
+    shutil.copy(blockworld.FOLDER / blockworld.NAMES["tokenizer"], tmp_path)
+    return tmp_path
+
+
+def test_a_clip_depends_on_its_own_seed_and_not_on_its_batch(weights):
+    model = blockworld.load(weights)
+    recipe = Recipe(steps=1, cfg=2.0, size=(32, 32, 5))
+    together = film(model, ["a red ball", "一个蓝色的球"], recipe, seed=4)
+    alone = film(model, ["一个蓝色的球"], recipe, seed=5)
+    assert together[1].shape == (5, 32, 32, 3)
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
+    assert (together[0] != together[1]).any()
+
+
+def test_the_whole_eval_writes_what_it_measured(weights, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    arguments = "--limit 3 --steps 1 --proof 0 --vae-clips 0 --batch 2 --weights"
+    arguments = [*arguments.split(), str(weights), "--out", str(out), "--json", str(out / "r.json")]
+    monkeypatch.setattr("sys.argv", ["world_eval.py", *arguments])
+    main()
+    result = json.loads((out / "r.json").read_text())
+    assert set(result["accuracy"]) == set(ATTRIBUTES) == set(result["intervals"])
+    assert result["n"] == 3 and result["recipe"]["steps"] == 1
+    assert (out / "world_eval.png").exists()
+    assert "| environment |" in capsys.readouterr().out

@@ -1,7 +1,8 @@
-"""A real ComfyUI, started once on a free port with the pack symlinked into a base directory of its own.
+"""A real ComfyUI, started once on a free port, with the pack symlinked into its base directory.
 
-It is looked for at COMFYUI_PATH, around the pack if that lies in a custom_nodes folder, and where comfy-cli
-puts it. COMFYUI_PYTHON is the Python to start it with: by default that of a venv beside it, else this one.
+It is looked for at COMFYUI_PATH, around the pack if that lies in a custom_nodes folder, and where
+comfy-cli puts it. COMFYUI_PYTHON is the Python to start it with: by default that of a venv beside
+it, else this one.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+import torch
+
+from patchdit.models import blockworld
+from patchdit.models.config import VAE_PRESETS, TextConfig, TransformerConfig
+from patchdit.models.text import TextEncoder
+from patchdit.models.transformer import PatchDiT
+from patchdit.models.video_vae import VideoVAE
+
+from ..nodes.conftest import parts, weights
+
+__all__ = ["parts", "weights"]  # fixtures: the tiny model of tests/nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-PatchDiT"
@@ -29,7 +41,9 @@ def find_comfyui() -> Path | None:
     """The folder of a real ComfyUI."""
     named = os.environ.get("COMFYUI_PATH")
     places = [Path(named)] if named else [ROOT.parent.parent, Path.home() / "comfy" / "ComfyUI"]
-    return next((p for p in places if (p / "comfy_api").is_dir() and (p / "main.py").is_file()), None)
+    return next(
+        (p for p in places if (p / "comfy_api").is_dir() and (p / "main.py").is_file()), None
+    )
 
 
 def python_of(comfyui: Path) -> str:
@@ -62,8 +76,8 @@ class ComfyUI:
         except HTTPError as error:
             raise AssertionError(error.read().decode()) from error
 
-    def queue(self, prompt: dict) -> str:
-        return self.post("prompt", {"prompt": prompt})["prompt_id"]
+    def queue(self, prompt: dict, **extra: Any) -> str:
+        return self.post("prompt", {"prompt": prompt, "extra_data": extra})["prompt_id"]
 
     def wait(self, id: str, seconds: float = 300) -> dict:
         """The history entry of a prompt once it is done, well or not."""
@@ -75,9 +89,9 @@ class ComfyUI:
             time.sleep(0.1)
         raise AssertionError(f"Prompt {id} took more than {seconds} s.")
 
-    def run(self, prompt: dict) -> dict:
-        """The outputs of a prompt that has to go well."""
-        entry = self.wait(self.queue(prompt))
+    def run(self, prompt: dict, **extra: Any) -> dict:
+        """The outputs of a prompt that has to go well; `extra` goes along as extra_data."""
+        entry = self.wait(self.queue(prompt, **extra))
         assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
         return entry["outputs"]
 
@@ -88,13 +102,38 @@ class ComfyUI:
         assert "execution_error" in messages, messages
         return messages["execution_error"]
 
+    @property
+    def log(self) -> str:
+        return (self.base / "log.txt").read_text()
+
     def output(self, file: dict) -> Path:
         return self.base / "output" / file["subfolder"] / file["filename"]
 
 
 @pytest.fixture(scope="session")
-def comfyui(weights, tmp_path_factory):
-    """The server; the tiny model of tests/nodes is its `tiny` weights."""
+def wan_weights(parts, tmp_path_factory) -> Path:
+    """A tiny model with Wan's own head size, text width and latent statistics."""
+    folder = tmp_path_factory.mktemp("wan")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = PatchDiT(TransformerConfig(128, 256, 1, 2, text_length=16))
+        text = TextEncoder(TextConfig(parts.tokenizer.size, 4096, heads=1, layers=0, length=16))
+    wan = VAE_PRESETS["wan2.1"]
+    config = replace(parts.vae.config, latent_mean=wan.latent_mean, latent_std=wan.latent_std)
+    vae = VideoVAE(config)
+    vae.load_state_dict(parts.vae.state_dict())
+    for name, module in (("transformer", network), ("vae", vae), ("text", text)):
+        blockworld.save(name, module, folder, {})
+    shutil.copy(blockworld.FOLDER / blockworld.NAMES["tokenizer"], folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def comfyui(weights, wan_weights, tmp_path_factory):
+    """The server; the tiny model of tests/nodes is its `tiny` weights.
+
+    `wan` is another, whose transformer ComfyUI also loads by itself, as tiny-wan.safetensors.
+    """
     folder = find_comfyui()
     if folder is None:
         pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
@@ -102,6 +141,11 @@ def comfyui(weights, tmp_path_factory):
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
     shutil.copytree(weights, base / "models" / "patchdit" / "tiny")
+    shutil.copytree(wan_weights, base / "models" / "patchdit" / "wan")
+    (base / "models" / "diffusion_models").mkdir()
+    network = wan_weights / blockworld.NAMES["transformer"]
+    shutil.copy(network, base / "models" / "diffusion_models" / "tiny-wan.safetensors")
+    (base / "input").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -127,4 +171,4 @@ def wait_until_up(server: ComfyUI, seconds: float = 180) -> None:
             return
         except (URLError, ConnectionError):
             time.sleep(0.5)
-    raise AssertionError((server.base / "log.txt").read_text()[-4000:])
+    raise AssertionError(server.log[-4000:])

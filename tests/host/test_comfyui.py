@@ -1,21 +1,25 @@
-"""The pack inside a real ComfyUI: it loads, its workflow runs, and its numbers are the stand-in's."""
+"""The pack inside a real ComfyUI: it loads, its workflow runs, its numbers are the stand-in's."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from fractions import Fraction
 from pathlib import Path
 from urllib.request import urlopen
 
 import av
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from patchdit.models import blockworld
 from patchdit.nodes import PatchDiTExtension, host
+from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.clips import mask_of
-from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.denoise import FinishDenoising
 from patchdit.nodes.load import LoadBlockworld
-from safetensors.torch import load_file
 
 from .conftest import PACK, ROOT
 
@@ -65,8 +69,6 @@ def alone(monkeypatch, comfyui, weights, graph, mask=None):
 
 
 def extension_nodes():
-    import asyncio
-
     return asyncio.run(PatchDiTExtension().get_node_list())
 
 
@@ -78,8 +80,8 @@ def test_every_node_is_listed_and_its_schema_stored(comfyui):
     assert [id for id in ids if id not in listed] == []
     stored = {id: listed[id] for id in sorted(ids)}
     weights = stored["PatchDiT_LoadBlockworld"]["input"]["required"]["weights"][1]
-    assert weights["options"] == ["blockworld-mini", "tiny"]
-    weights["options"].remove("tiny")
+    assert weights["options"] == ["blockworld-mini", "tiny", "wan"]
+    weights["options"] = ["blockworld-mini"]
     for info in stored.values():
         assert info.pop("python_module") == f"custom_nodes.{PACK}"
     INFO.mkdir(exist_ok=True)
@@ -145,7 +147,9 @@ def test_core_euler_on_our_model_equals_our_euler(comfyui):
 def test_core_ksampler_with_cfg(comfyui):
     graph = workflow()
     links = {name: graph["6"]["inputs"][name] for name in ("model", "positive", "negative")}
-    settings = dict(seed=3, steps=4, cfg=3.0, sampler_name="dpmpp_2m", scheduler="simple", denoise=1)
+    settings = dict(
+        seed=3, steps=4, cfg=3.0, sampler_name="dpmpp_2m", scheduler="simple", denoise=1
+    )
     inputs = {**links, **settings, "latent_image": ["4", 0]}
     graph["7"] = {"class_type": "KSampler", "inputs": inputs}
     del graph["5"], graph["6"]
@@ -155,6 +159,7 @@ def test_core_ksampler_with_cfg(comfyui):
 
 def region(graph):
     """The graph with a mask of core's that keeps the left half of the picture."""
+
     def mask(value, width):
         return {"class_type": "SolidMask", "inputs": dict(value=value, width=width, height=64)}
 
@@ -178,6 +183,28 @@ def test_a_region_is_kept_and_equals_the_run_without_comfyui(comfyui, monkeypatc
     # An empty latent is zeros in the model's own space, and comes back as the VAE's mean.
     kept = inside[..., :4]
     assert (kept - kept[:, :, :1, :1, :1]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_model_of_cores_own_gives_what_ours_gives(comfyui, masked):
+    """The same weights loaded by core as Wan 2.1: also what is kept is held alike ("replace")."""
+    graph = workflow("wan", n5_steps=4)
+    graph = region(graph) if masked else graph
+    ours = saved_latent(comfyui, graph)
+    loader = {"unet_name": "tiny-wan.safetensors", "weight_dtype": "default"}
+    graph["50"] = {"class_type": "UNETLoader", "inputs": loader}
+    graph["6"]["inputs"]["model"] = ["50", 0]
+    assert (saved_latent(comfyui, graph) - ours).abs().max() < 1e-4
+
+
+def test_previews_and_step_caches(comfyui):
+    """A run with previews on, through core's EasyCache, which the log names."""
+    graph = workflow(n5_steps=5, n6_seed=9)
+    cache = dict(model=["1", 0], reuse_threshold=0.2, start_percent=0.15, end_percent=0.95)
+    graph["60"] = {"class_type": "EasyCache", "inputs": {**cache, "verbose": False}}
+    graph["6"]["inputs"]["model"] = ["60", 0]
+    comfyui.run(graph, preview_method="latent2rgb")
+    assert "easycache on this MODEL" in comfyui.log
 
 
 def test_single_steps_equal_one_run(comfyui):
@@ -206,6 +233,40 @@ def test_bad_input_is_one_sentence_at_the_node(comfyui):
     assert error["exception_message"].strip() == "A clip has 1 + 4k frames; got 7, nearest 5 or 9."
     error = comfyui.error_of(workflow(n2_text="ball " * 2000))
     assert error["node_id"] == "2" and "shorten it" in error["exception_message"]
+
+
+def test_video_in_and_out_keeps_length_rate_and_sound(comfyui):
+    frames_FHWC = torch.rand(10, 64, 64, 3)
+    tone = torch.sin(torch.arange(16000) / 20)[None, None]
+    sound = {"waveform": tone, "sample_rate": 16000}
+    parts = Types.VideoComponents(images=frames_FHWC, frame_rate=Fraction(10), audio=sound)
+    InputImpl.VideoFromComponents(parts).save_to(str(comfyui.base / "input" / "clip.mp4"))
+    outputs = comfyui.run(round_trip("clip.mp4"))
+    with av.open(str(comfyui.output(outputs["4"]["images"][0]))) as container:
+        assert container.streams.video[0].average_rate == 10
+        assert sum(1 for _ in container.decode(video=0)) == 10
+        assert container.streams.audio[0].duration > 0
+
+
+def test_an_unreadable_video_is_one_sentence(comfyui):
+    (comfyui.base / "input" / "broken.mp4").write_bytes(b"no video" * 99)
+    error = comfyui.error_of(round_trip("broken.mp4"))
+    assert error["node_id"] == "3" and "cannot be read" in error["exception_message"]
+
+
+def round_trip(file):
+    """LoadVideo, EncodeVideo, DecodeVideo, SaveVideo."""
+
+    def node(kind, **inputs):
+        return {"class_type": kind, "inputs": inputs}
+
+    return {
+        "1": node("PatchDiT_LoadBlockworld", weights="tiny"),
+        "2": node("LoadVideo", file=file),
+        "3": node("PatchDiT_EncodeVideo", video=["2", 0], vae=["1", 2], fit="pad", fps=8.0),
+        "5": node("PatchDiT_DecodeVideo", latent=["3", 0], vae=["1", 2], fps=0.0, audio=["3", 1]),
+        "4": node("SaveVideo", video=["5", 0], filename_prefix="x", format="auto", codec="auto"),
+    }
 
 
 def test_saving_a_long_video_takes_no_more_memory(comfyui):

@@ -72,7 +72,7 @@ def test_unipc_equals_diffusers(steps):
         x = theirs.step(velocity, t, x, return_dict=False)[0]
     ours = finish(denoise(state, towards))
     torch.testing.assert_close(ours, x, atol=1e-5, rtol=0)
-    if steps > 1:
+    if steps > 2:  # the last step and the first are Euler's
         plain = start(torch.zeros(SHAPE), None, sigmas, 3, solver="euler")
         assert (finish(denoise(plain, towards)) - x).abs().max() > 1e-3
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from patchdit.models import blockworld
 from patchdit.models.config import TextConfig, TransformerConfig, VAEConfig
 from patchdit.models.text import TextEncoder, Tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from patchdit.models.flow import shift_for, shifted_sigmas
 from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
@@ -19,9 +20,7 @@ def sigmas_of(latent, steps=4, denoise=1.0, shift=0.0):
 
 def start(model, prompts, latent=EMPTY, seed=1, cfg=4.0, solver="euler", seeds="", **schedule):
     sigmas = sigmas_of(latent, **schedule)
-    return StartDenoising.execute(
-        model, *prompts, latent, sigmas, seed, cfg, solver, seeds
-    ).args[0]
+    return StartDenoising.execute(model, *prompts, latent, sigmas, seed, cfg, solver, seeds).args[0]
 
 
 def finish(run):

@@ -8,6 +8,7 @@ from io import BytesIO
 import av
 import pytest
 import torch
+
 from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.decode import DecodeVideo
 from patchdit.nodes.encode import EncodeVideo
@@ -153,7 +154,7 @@ def test_a_failing_source_leaves_no_file(tmp_path):
 
 
 def test_other_formats_are_refused():
-    with pytest.raises(ValueError, match="(?i)codec|vp9"):
+    with pytest.raises(ValueError, match=r"(?i)codec|vp9"):
         lazy(4).save_to(BytesIO(), codec="vp9")
 
 
@@ -176,12 +177,12 @@ def test_bad_clips_are_one_sentence(vae, video, fit, said):
 def test_unreadable_video(vae, tmp_path, content):
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="broken.mp4"):
+    with pytest.raises(ValueError, match=r"broken.mp4"):
         encode(InputImpl.VideoFromFile(str(path)), vae)
 
 
 def test_decode_blames_its_own_input(vae):
-    with pytest.raises(ValueError, match="48 channels, .* has 16"):
+    with pytest.raises(ValueError, match=r"48 channels, .* has 16"):
         decode({"samples": torch.zeros(1, 48, 2, 4, 4)}, vae)
     with pytest.raises(ValueError, match="not numbers"):
         decode({"samples": torch.full((1, 16, 2, 4, 4), float("nan"))}, vae)

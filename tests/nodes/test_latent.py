@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from patchdit.nodes.clips import frames_for, latent_length, mask_of, real_frames, samples_of
 from patchdit.nodes.latent import EmptyVideoLatent
 
@@ -38,7 +39,9 @@ def test_aspect_keeps_the_short_side(aspect, shape):
     assert latent["samples"].shape[-2:] == shape
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(0.0, 1), (0.1, 1), (1.0, 9), (2.0, 17), (4.1, 33)])
+@pytest.mark.parametrize(
+    ("seconds", "frames"), [(0.0, 1), (0.1, 1), (1.0, 9), (2.0, 17), (4.1, 33)]
+)
 def test_seconds_give_the_nearest_length(seconds, frames):
     assert empty(length_in="seconds", seconds=seconds)[1] == frames == frames_for(seconds, 8.0)
 
@@ -70,7 +73,7 @@ def test_samples_of_refuses_broken_latents():
     bad[0, 0, 0, 0, :2] = torch.tensor([float("nan"), float("inf")])
     with pytest.raises(ValueError, match="2 values that are not numbers"):
         samples_of({"samples": bad})
-    with pytest.raises(ValueError, match="16 channels, .* has 48"):
+    with pytest.raises(ValueError, match=r"16 channels, .* has 48"):
         samples_of({"samples": good}, 48)
     with pytest.raises(ValueError, match="shape"):
         samples_of({"samples": good[0, 0]})

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from patchdit.models import blockworld
 from patchdit.nodes import host, load
 from patchdit.nodes.load import LoadBlockworld
-from safetensors.torch import save_file
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_loads_what_training_wrote(own, parts):
 def test_half_a_model_is_not_listed(own):
     (own / blockworld.NAMES["vae"]).unlink()
     assert options() == ["blockworld-mini"]
-    with pytest.raises(ValueError, match="no model 'mine'.*found none"):
+    with pytest.raises(ValueError, match=r"no model 'mine'.*found none"):
         LoadBlockworld.execute("mine")
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from patchdit.nodes import PatchDiTExtension
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from patchdit.standalone.ui_format import to_api_format
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
