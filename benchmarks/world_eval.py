@@ -63,6 +63,7 @@ class Recipe:
     solver: str = "unipc"
     shift: float = 0.0
     size: tuple[int, int, int] = (64, 64, 17)  # width, height, frames
+    bf16: bool = True  # the network's products; 1.6 times as fast as float32 on a CPU that has them
 
 
 @torch.no_grad()
@@ -78,7 +79,8 @@ def film(model: Blockworld, texts: list[str], recipe: Recipe, seed: int) -> list
     seeds = [seed + i for i in range(len(texts))]
     sigmas = shifted_sigmas(recipe.steps, shift)
     state = start(blank, None, sigmas, seeds, recipe.solver, patch=patch)
-    latent = finish(denoise(state, denoiser))
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+        latent = finish(denoise(state, denoiser))
     return to_clips(vae.decode(vae.denormalise(latent)))
 
 
@@ -136,11 +138,12 @@ def shares(scores: dict[str, Score]) -> dict[str, float]:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", help="JSON lines of other prompts, with what they must show")
-    parser.add_argument("--limit", type=int, default=208, help="prompts at most")
+    parser.add_argument("--limit", type=int, help="prompts; default 208, or all of FILE")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--cfg", type=float, default=Recipe.cfg)
     parser.add_argument("--solver", choices=SOLVERS, default=Recipe.solver)
     parser.add_argument("--shift", type=float, default=0.0, help="0: by the clip's size")
+    parser.add_argument("--fp32", action="store_true", help="float32 throughout, not bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=8, help="clips filmed at once")
     parser.add_argument("--weights", default=str(FOLDER), help="folder of the model's files")
@@ -159,10 +162,10 @@ def main() -> None:
         return
     model = load(args.weights)
     proof = prove_reader(args.proof, model.vae) if args.proof else {}
-    prompts = load_prompts(args.prompts) if args.prompts else unseen_prompts(args.limit)
+    prompts = load_prompts(args.prompts) if args.prompts else unseen_prompts(args.limit or 208)
     prompts = prompts[: args.limit]
     truths = [p.truth for p in prompts]
-    recipe = Recipe(args.steps, args.cfg, args.solver, args.shift)
+    recipe = Recipe(args.steps, args.cfg, args.solver, args.shift, bf16=not args.fp32)
     clips = film_all(model, prompts, recipe, args.seed, args.batch)
     readings = [read(clip) for clip in clips]
     scores = score(readings, truths)

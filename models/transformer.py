@@ -220,7 +220,7 @@ class PatchDiT(nn.Module):
         if image_features is not None and not self.config.image_width:
             raise ValueError("This model has no image branch; got image features for it.")
         missing = self.config.text_length - context_BSD.shape[1]
-        padded_BSD = F.pad(context_BSD, (0, 0, 0, max(missing, 0)))
+        padded_BSD = F.pad(context_BSD, (0, 0, 0, missing)) if missing > 0 else context_BSD
         text_BSD = self.text_embedding(padded_BSD).to(context_BSD.dtype)
         image_BSD = None
         if image_features is not None:

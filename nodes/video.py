@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -50,15 +49,14 @@ class LazyVideo(Input.Video):
         stop = self._first + self._frames
         report = progress(stop)
         at = 0
-        with closing(self._source()) as source:
-            for chunk_FHWC in source:
-                here = chunk_FHWC[max(0, self._first - at) : stop - at]
-                at += len(chunk_FHWC)
-                report(min(at, stop))
-                if len(here):
-                    yield here
-                if at >= stop:
-                    return
+        for chunk_FHWC in self._source():
+            here = chunk_FHWC[max(0, self._first - at) : stop - at]
+            at += len(chunk_FHWC)
+            report(min(at, stop))
+            if len(here):
+                yield here
+            if at >= stop:
+                return
 
     def get_components(self) -> Types.VideoComponents:
         return self._components(torch.cat(list(self.chunks())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchdit.training.abilities import AbilityClip
+from patchdit.training.ability_clip import AbilityClip
 from patchdit.training.captions import CHINESE, ENGLISH, ing_form, third_person
 
 # {thing}, {other}: "red ball"; {place}: "in a meadow"; {next}: where the second shot plays; {side}:
@@ -21,9 +21,9 @@ _ENGLISH = {
         "{place}, {a_thing} leaves the frame as the camera pans {side}, then the camera pans back",
     ),
     "stroke": (
-        "a brush paints a {colour} stroke, {place}",
-        "{place}, a paintbrush draws a {colour} line that stays",
-        "a paintbrush with {colour} paint draws a wavy {colour} line, {place}, static camera",
+        "a brush paints {a_colour} stroke, {place}",
+        "{place}, a paintbrush draws {a_colour} line that stays",
+        "a paintbrush with {colour} paint draws a wavy line, {place}, static camera",
     ),
     "bite": (
         "a bite is taken out of {a_thing} and stays, {place}",
@@ -32,7 +32,7 @@ _ENGLISH = {
     ),
     "collision": (
         "{a_thing} and {an_other} roll towards each other, collide and rebound, {place}",
-        "two balls collide, a {colour} one and a {other_colour} one, and bounce back, {place}",
+        "two balls collide, {a_colour} one and {another_colour} one, and bounce back, {place}",
         "{place}, {a_thing} hits {an_other} and both roll back",
     ),
     "orbit": (
@@ -101,7 +101,7 @@ def _word(rng, language: dict, attribute: str, value: str) -> str:
 
 
 def _things(rng, clip: AbilityClip, language: dict, joint: str) -> list[str]:
-    """ "red ball" for every subject; a brush is known by its colour alone."""
+    """Colour and shape of every subject; a brush is known by its colour alone."""
     subjects = [s for s in clip.scene.subjects if s.kind in language["subject"]]
     return [
         _word(rng, language, "colour", s.colour) + joint + _word(rng, language, "subject", s.kind)
@@ -126,7 +126,8 @@ def _english(clip: AbilityClip, rng) -> dict[str, str]:
         "an_other": every[-1],
         "things": " and ".join(", ".join(every).rsplit(", ", 1)),
         "colour": subjects[0].colour,
-        "other_colour": subjects[-1].colour,
+        "a_colour": _article(subjects[0].colour),
+        "another_colour": _article(subjects[-1].colour),
         "moves": third_person(moving) if moving else "",
         "moving": ing_form(moving) if moving else "",
         "place": _word(rng, ENGLISH, "environment", clip.scene.environment),

@@ -58,7 +58,7 @@ def finish_latent(model: Model, samples_BCTHW: Tensor) -> Tensor:
 
 
 def fill_mode(model: Model) -> str:
-    """ "frames" (known latents at timestep 0) for weights trained so; else "replace"."""
+    """How known latents are held: "frames" (at timestep 0) if trained so, else "replace"."""
     return "frames" if model.network.config.frame_timesteps else "replace"
 
 

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def fill_mode(model: Any) -> str:
-    """ "frames" (known latents at timestep 0) for weights trained so, ours; else "replace"."""
+    """How known latents are held: "frames" (at timestep 0) by our own weights, else "replace"."""
     ours = isinstance(model.model, PatchDiTModel) and model.model.config.frame_timesteps
     return "frames" if ours else "replace"
 

@@ -63,7 +63,7 @@ def test_more_steps_than_are_left_end_the_run(model, prompts):
 def test_a_list_of_seeds_gives_each_its_own_video(model, prompts):
     batch = {"samples": torch.zeros(3, 16, 2, 4, 4)}
     three = finish(start(model, prompts, batch, seeds="5, 6, 5"))["samples"]
-    assert torch.equal(three[0], three[2]) and not torch.equal(three[0], three[1])
+    assert (three[0] - three[2]).abs().max() < 1e-5 < (three[0] - three[1]).abs().max()
     one = {"samples": torch.zeros(1, 16, 2, 4, 4)}
     six = finish(start(model, prompts, one, seed=6))["samples"]
     assert (three[1] - six[0]).abs().max() < 1e-5

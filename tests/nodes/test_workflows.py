@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
+import av
 import pytest
 
+from patchdit.nodes import host
+from patchdit.standalone.executor import run
+from patchdit.standalone.graph import read_graph
+from patchdit.standalone.host import Session, use_session
 from patchdit.standalone.ui_format import to_api_format
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
@@ -22,6 +28,24 @@ def test_template_and_api_form_are_the_same_graph(path, node_classes):
     }
     for id, node in stored.items():
         assert prompt[id]["inputs"] == node["inputs"], node["class_type"]
+
+
+def test_text_to_video_runs_without_comfyui(node_classes, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "weights_folder", lambda: weights.parent)
+    prompt = json.loads((FOLDER / "api" / "text_to_video.json").read_text())
+    prompt["1"]["inputs"]["weights"] = weights.name
+    prompt["2"]["inputs"]["text"] = "a red ball"
+    prompt["5"]["inputs"]["steps"] = 3
+    told = []
+    session = Session(tmp_path, tmp_path, tmp_path, lambda *step: told.append(step))
+    with use_session(session):
+        graph = read_graph(prompt, node_classes)
+        shown = asyncio.run(run(graph, None, lambda node: None))
+    (file,) = shown["9"]["images"]
+    with av.open(str(tmp_path / file["subfolder"] / file["filename"])) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 17
+    assert [step for step in told if step[0] == "7"] == [("7", i, 3) for i in (1, 2, 3)]
+    assert [step for step in told if step[0] == "9"][-1] == ("9", 17, 17)
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
