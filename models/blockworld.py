@@ -1,7 +1,7 @@
 """The shipped small model: where its files are, reading and writing them.
 
-Three safetensors files and a vocabulary lie in one folder. The metadata of each file says what is built
-from it (`checkpoints.CONFIG_KEY`), under which licence, and how it was trained.
+Three safetensors files and a vocabulary lie in one folder. The metadata of each file says what is
+built from it (`checkpoints.CONFIG_KEY`), under which licence, and how it was trained.
 """
 
 from __future__ import annotations

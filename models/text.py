@@ -1,4 +1,4 @@
-"""The mini model's own text side: a tokenizer with byte fallback and a small bidirectional transformer.
+"""The mini model's text side: a tokenizer with byte fallback and a small two-way transformer.
 
 B batch, S text tokens, D width.
 """
@@ -16,7 +16,7 @@ from .config import TextConfig
 
 
 class Tokenizer:
-    """Text to token numbers. 0 pads; unknown characters fall back to their bytes, so none is lost."""
+    """Text to token numbers. 0 pads; unknown characters fall back to their bytes: none is lost."""
 
     def __init__(self, path: str | Path):
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
@@ -70,7 +70,7 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token numbers to a context that PatchDiT attends to: zeros behind the text's end, as Wan pads."""
+    """Token numbers to a context that PatchDiT attends to, zero behind the text as Wan pads."""
 
     def __init__(self, config: TextConfig, device=None, dtype=None):
         super().__init__()
@@ -86,7 +86,8 @@ class TextEncoder(nn.Module):
         """Context [B, S, D] of padded token numbers (0 = padding)."""
         real_BS = tokens_BS != 0
         x_BSD = self.embedding(tokens_BS) + self.position[: tokens_BS.shape[1]]
-        mask_B11S = (real_BS | ~real_BS.any(1, keepdim=True))[:, None, None]  # an empty text sees its padding
+        empty_B1 = ~real_BS.any(1, keepdim=True)  # an empty text sees its padding, then gives zeros
+        mask_B11S = (real_BS | empty_B1)[:, None, None]
         for block in self.blocks:
             x_BSD = block(x_BSD, mask_B11S)
         return self.norm(x_BSD) * real_BS[..., None]

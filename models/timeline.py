@@ -1,6 +1,7 @@
-"""Pixel frames and latent frames: which is which, and how a clip's end is encoded apart from its start.
+"""Pixel frames and latent frames: which is which, and how a clip's end is encoded alone.
 
-Latent 0 is pixel frame 0; latent j >= 1 is pixel frames 4j-3 .. 4j. B batch, F pixel frames, T latent frames.
+Latent 0 is pixel frame 0; latent j >= 1 is pixel frames 4j-3 .. 4j. B batch, C channels, F pixel
+frames, T latent frames.
 """
 
 from __future__ import annotations

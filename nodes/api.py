@@ -4,17 +4,11 @@ Only the absence of the package counts. An ImportError inside a real host is a d
 """
 
 import importlib.util
+from typing import TYPE_CHECKING
 
-if importlib.util.find_spec("comfy_api") is None:
+if TYPE_CHECKING or importlib.util.find_spec("comfy_api") is None:
     from ..standalone.api import ComfyExtension, Input, InputImpl, Types, io, ui
 else:
-    from comfy_api.latest import (  # pyright: ignore[reportMissingImports]
-        ComfyExtension,
-        Input,
-        InputImpl,
-        Types,
-        io,
-        ui,
-    )
+    from comfy_api.latest import ComfyExtension, Input, InputImpl, Types, io, ui
 
 __all__ = ["ComfyExtension", "Input", "InputImpl", "Types", "io", "ui"]

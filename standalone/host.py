@@ -16,7 +16,6 @@ from tempfile import gettempdir
 from typing import Any
 
 import torch
-from torch import Tensor
 
 ProgressReport = Callable[[str | None, float, float], None]
 
@@ -93,58 +92,3 @@ def throw_if_interrupted() -> None:
 def get_torch_device() -> torch.device:
     """Where models run: the first GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A MODEL: our network, its TransformerConfig, and the VAEConfig whose latents it denoises."""
-
-    network: Any
-    config: Any
-    vae_config: Any
-
-
-class Clip:
-    """A CLIP over `models.text`: a Tokenizer and a TextEncoder."""
-
-    def __init__(self, tokenizer: Any, text_encoder: Any):
-        self.tokenizer = tokenizer
-        self.text_encoder = text_encoder
-
-    def tokenize(self, text: str) -> Tensor:
-        return self.tokenizer.batch([text], self.text_encoder.config.length)
-
-    @torch.inference_mode()
-    def encode_from_tokens_scheduled(self, tokens: Tensor) -> list:
-        """CONDITIONING: one context_BSD on the CPU, with no pooled part."""
-        device = next(self.text_encoder.parameters()).device
-        return [[self.text_encoder(tokens.to(device)).cpu(), {"pooled_output": None}]]
-
-
-class Vae:
-    """A VAE over `models.video_vae.VideoVAE`; latents are raw means, pixels [B,F,H,W,3] in 0..1."""
-
-    def __init__(self, video_vae: Any):
-        self.video_vae = video_vae
-
-    @torch.inference_mode()
-    def encode(self, pixels: Tensor) -> Tensor:
-        """A batch of videos, or [F,H,W,3] of one, to latent_BCTHW on the CPU."""
-        video = (pixels[None] if pixels.ndim == 4 else pixels)[..., :3].movedim(-1, 1)
-        return self.video_vae.encode(self._to_device(video * 2 - 1)).float().cpu()
-
-    @torch.inference_mode()
-    def decode(self, latent: Tensor) -> Tensor:
-        """latent_BCTHW to pixels on the CPU."""
-        video = self.video_vae.decode(self._to_device(latent))
-        return ((video.float().cpu() + 1) / 2).clamp(0, 1).movedim(1, -1)
-
-    def spacial_compression_decode(self) -> int:
-        return self.video_vae.spatial_stride
-
-    def temporal_compression_decode(self) -> int:
-        return self.video_vae.temporal_stride
-
-    def _to_device(self, x: Tensor) -> Tensor:
-        weight = next(self.video_vae.parameters())
-        return x.to(weight.device, weight.dtype)

@@ -24,7 +24,7 @@ def files(layer: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Absolute module names that a file imports, also inside functions; ours begin with patchdit."""
+    """Absolute names of the modules a file imports, wherever; ours begin with patchdit."""
     package = ["patchdit", *path.relative_to(ROOT).parts[:-1]]
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):

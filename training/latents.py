@@ -15,6 +15,8 @@ from torch import Tensor
 from patchdit.models.text import Tokenizer
 from patchdit.models.timeline import encode_suffix, first_pixel_frame, latent_frames
 from patchdit.models.video_vae import VideoVAE
+from patchdit.training.abilities import film_ability
+from patchdit.training.ability_captions import describe
 from patchdit.training.blockworld import render, sample_scene
 from patchdit.training.captions import caption
 
@@ -33,17 +35,17 @@ class Bucket:
 
 
 def _film(job):
-    """Render one clip in a worker: frames, subject mask, captions."""
-    seed, (width, height, frames), sample = job
+    """Render one clip in a worker: frames, subject mask, captions; maybe one of an ability."""
+    seed, size, ability_share = job
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
-    scene_or_clip = sample(rng, width, height, frames)
-    clip, describe = _clip_and_captions(scene_or_clip)
-    return clip.frames_FHWC, clip.masks_NFHW.max(0), [describe(rng) for _ in range(CAPTIONS)]
-
-
-def _clip_and_captions(scene):
-    return render(scene), lambda rng: caption(scene, rng)
+    if rng.uniform() < ability_share:
+        clip = film_ability(rng, None, *size)
+        captions = [describe(clip, rng) for _ in range(CAPTIONS)]
+    else:
+        clip = render(sample_scene(rng, *size))
+        captions = [caption(clip.scene, rng) for _ in range(CAPTIONS)]
+    return clip.frames_FHWC, clip.masks_NFHW.max(0), captions
 
 
 def _cells(masks_FHW: np.ndarray, stride: int) -> np.ndarray:
@@ -64,16 +66,16 @@ def encode_bucket(
     seed: int,
     pool,
     batch: int,
+    ability_share: float = 0.0,
     suffix_share: float = 0.35,
-    sample=sample_scene,
 ) -> Bucket:
-    """Film in a pool of processes, encode and caption `count` clips of `size` (width, height, frames)."""
+    """Film in a pool of processes, encode and caption clips of `size` (width, height, frames)."""
     parameter = next(vae.parameters())
     device = parameter.device
     T = latent_frames(size[2])
     rng = np.random.default_rng(seed)
     latents, suffixes, starts, subjects, tokens = [], [], [], [], []
-    jobs = ((seed * 10**6 + i, size, sample) for i in range(count))
+    jobs = ((seed * 10**6 + i, size, ability_share) for i in range(count))
     films = pool.imap(_film, jobs, chunksize=4)
     for first in range(0, count, batch):
         rows = [next(films) for _ in range(min(batch, count - first))]

@@ -151,8 +151,8 @@ def place(frame: np.ndarray, subject: str, colour: str, x: float, y: float, radi
     scale = span / size
     matrix = np.float32(
         [
-            [scale, 0, x - span / 2 + (scale - 1) / 2],
-            [0, scale, y - span / 2 + (scale - 1) / 2],
+            [scale, 0, x - span / 2 + scale / 2],
+            [0, scale, y - span / 2 + scale / 2],
         ]
     )
     height, width = frame.shape[:2]

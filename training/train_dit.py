@@ -43,6 +43,7 @@ class Preset:
     lr: float
     ema: float
     muon: bool
+    abilities: float  # share of clips that show an ability
 
 
 PRESETS = {
@@ -60,6 +61,7 @@ PRESETS = {
         1.2e-3,
         0.999,
         False,
+        0.0,
     ),
     "gpu": Preset(
         "blockworld-mini-gpu",
@@ -78,6 +80,7 @@ PRESETS = {
         5e-4,
         0.999,
         True,
+        0.15,
     ),
 }
 
@@ -119,7 +122,10 @@ def make_latents(preset: Preset, path: Path, workers: int, seed: int) -> None:
     buckets = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for i, (size, count) in enumerate(preset.buckets.items()):
-            made = encode_bucket(vae, tokenizer, length, count, size, seed * 100 + i, pool, batch)
+            seed_i = seed * 100 + i
+            made = encode_bucket(
+                vae, tokenizer, length, count, size, seed_i, pool, batch, preset.abilities
+            )
             print(f"{size}: {len(made.latents_NCTHW)} clips", flush=True)
             buckets.append(vars(made))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+
 from patchdit.models.checkpoints_vae import diffusers_vae_names
 from patchdit.models.config import VAE_PRESETS, VAEConfig
 from patchdit.models.vae_layers import Clip, fold_pixels, unfold_pixels
 from patchdit.models.video_vae import VideoVAE
-from torch import nn
 
 TINY = {
     "wan2.1": VAEConfig(latent_channels=4, encoder_width=8, decoder_width=8),

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from patchdit.standalone.api import InputImpl, Types, io
 from patchdit.standalone.core_nodes import CORE_NODES
 from patchdit.standalone.host import ProgressBar, Session, throw_if_interrupted, use_session

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from patchdit.standalone.api import ComfyExtension
 from patchdit.standalone.cli import main
 from patchdit.standalone.contact_sheet import SHEET_WIDTH, contact_sheet

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+
 from patchdit.standalone.api import io
 from patchdit.standalone.executor import NodeError, run
 from patchdit.standalone.graph import read_graph

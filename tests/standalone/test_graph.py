@@ -1,6 +1,7 @@
 """A workflow is checked before it runs: one sentence for each defect, naming the node."""
 
 import pytest
+
 from patchdit.standalone.graph import WorkflowError, read_graph, validate
 
 

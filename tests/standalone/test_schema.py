@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from patchdit.nodes import api
 from patchdit.standalone import schema
 from patchdit.standalone.core_nodes import CORE_NODES

@@ -1,6 +1,7 @@
 """--set changes the graph and the prompt that saved files carry."""
 
 import pytest
+
 from patchdit.standalone.graph import WorkflowError, read_graph
 from patchdit.standalone.settings import apply_settings
 

@@ -1,6 +1,7 @@
 """The canvas's file format becomes the prompt that the canvas would send."""
 
 import pytest
+
 from patchdit.standalone.graph import WorkflowError
 from patchdit.standalone.ui_format import is_ui_format, to_api_format
 

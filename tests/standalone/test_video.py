@@ -9,6 +9,7 @@ from io import BytesIO
 import av
 import pytest
 import torch
+
 from patchdit.standalone.api import InputImpl, Types
 from patchdit.standalone.folders import new_file
 

@@ -93,7 +93,7 @@ def test_masks_lie_where_tracks_say_and_show_the_colour(camera):
     for f, mask in enumerate(clip.masks_NFHW[0]):
         weight = mask / mask.sum()
         centre = (weight * x).sum(), (weight * y).sum()
-        np.testing.assert_allclose(centre, clip.tracks_NF3[0, f, :2], atol=0.6)
+        np.testing.assert_allclose(centre, clip.tracks_NF3[0, f, :2], atol=0.2)
         radius = np.sqrt(mask.sum() / 255 / np.pi)
         assert radius == pytest.approx(clip.tracks_NF3[0, f, 2] * 0.98, rel=0.05)
         assert is_coloured(clip.frames_FHWC[f], mask, "red")
