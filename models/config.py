@@ -187,7 +187,9 @@ TEXT_PRESETS: dict[str, TextConfig] = {
     "blockworld-mini-gpu": TextConfig(vocabulary=1212, width=256, heads=8, layers=4),
 }
 
-_BLOCKWORLD = dict(text_length=80, frame_timesteps=True, known_attends_known=True)
+_BLOCKWORLD = TransformerConfig(
+    192, 768, 6, 6, text_width=192, text_length=80, frame_timesteps=True, known_attends_known=True
+)
 _WAN_14B = TransformerConfig(5120, 13824, 40, 40)
 _WAN_I2V_14B = replace(_WAN_14B, in_channels=36)  # noise, 4 of mask, image latent
 TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
@@ -200,6 +202,8 @@ TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
     "wan2.2-ti2v-5b": TransformerConfig(
         3072, 14336, 24, 30, in_channels=48, out_channels=48, frame_timesteps=True
     ),
-    "blockworld-mini": TransformerConfig(192, 768, 6, 6, text_width=192, **_BLOCKWORLD),
-    "blockworld-mini-gpu": TransformerConfig(384, 1536, 12, 9, text_width=256, **_BLOCKWORLD),
+    "blockworld-mini": _BLOCKWORLD,
+    "blockworld-mini-gpu": replace(
+        _BLOCKWORLD, width=384, mlp_width=1536, heads=12, layers=9, text_width=256
+    ),
 }

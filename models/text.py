@@ -6,6 +6,7 @@ B batch, S text tokens, D width.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -74,7 +75,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig, device=None, dtype=None):
         super().__init__()
-        where = {"device": device, "dtype": dtype}
+        where: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width, **where)
         self.position = nn.Parameter(torch.randn(config.length, config.width, **where) * 0.02)

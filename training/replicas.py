@@ -6,6 +6,7 @@ stalls: threads meet at every layer, processes once a step, when gradients are a
 
 from __future__ import annotations
 
+import os
 import socket
 
 import torch
@@ -17,7 +18,7 @@ class Replicas:
     """This process's place among `count`; the first one logs and saves."""
 
     def __init__(self, rank: int = 0, count: int = 1):
-        self.rank, self.count = rank, count
+        self.rank, self.count, self.parent = rank, count, os.getppid()
 
     @property
     def leads(self) -> bool:
@@ -40,9 +41,11 @@ class Replicas:
         )
 
     def agree(self, value: float) -> float:
-        """The first process's value, in all of them."""
+        """The first process's value, in all of them; they end when who started them was killed."""
         if self.count == 1:
             return value
+        if os.getppid() != self.parent:
+            raise SystemExit("The run was killed.")
         shared = torch.tensor([value], dtype=torch.float64)
         dist.broadcast(shared, 0)
         return float(shared)
