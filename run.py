@@ -19,5 +19,7 @@ def load_pack():
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # a prompt or a path may not fit a Windows code page
+        stream.reconfigure(errors="backslashreplace")
     pack = load_pack()
     sys.exit(importlib.import_module("patchdit.standalone.cli").main(pack.comfy_entrypoint))

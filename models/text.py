@@ -10,9 +10,9 @@ from typing import Any
 
 import tokenizers
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import Attention, sdpa
 from .config import TextConfig
 
 
@@ -50,10 +50,11 @@ class Tokenizer:
 class TextBlock(nn.Module):
     """Pre-norm self-attention and GELU MLP."""
 
-    def __init__(self, config: TextConfig, **where):
+    def __init__(self, config: TextConfig, attention: Attention, **where):
         super().__init__()
         D = config.width
         self.heads = config.heads
+        self.attention = attention
         self.norm1 = nn.LayerNorm(D, **where)
         self.qkv = nn.Linear(D, 3 * D, **where)
         self.out = nn.Linear(D, D, **where)
@@ -65,7 +66,7 @@ class TextBlock(nn.Module):
     def forward(self, x_BSD: Tensor, mask_B11S: Tensor) -> Tensor:
         qkv = self.qkv(self.norm1(x_BSD)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B11S)
+        y = self.attention(q, k, v, mask_B11S)
         x_BSD = x_BSD + self.out(y.transpose(1, 2).flatten(2))
         return x_BSD + self.mlp(self.norm2(x_BSD))
 
@@ -73,13 +74,15 @@ class TextBlock(nn.Module):
 class TextEncoder(nn.Module):
     """Token numbers to a context that PatchDiT attends to, zero behind the text as Wan pads."""
 
-    def __init__(self, config: TextConfig, device=None, dtype=None):
+    def __init__(self, config: TextConfig, attention: Attention = sdpa, device=None, dtype=None):
         super().__init__()
         where: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width, **where)
         self.position = nn.Parameter(torch.randn(config.length, config.width, **where) * 0.02)
-        self.blocks = nn.ModuleList([TextBlock(config, **where) for _ in range(config.layers)])
+        self.blocks = nn.ModuleList(
+            [TextBlock(config, attention, **where) for _ in range(config.layers)]
+        )
         self.norm = nn.LayerNorm(config.width, **where)
         nn.init.normal_(self.embedding.weight, std=0.5)
 

@@ -160,8 +160,10 @@ def latent_of(run: Denoising, samples_BCTHW: Tensor) -> dict:
 def seed_list(seeds: str, batch: int) -> list[int]:
     """The seeds of "1, 2, 3", one for each of the batch; nothing for an empty text."""
     parts = seeds.replace(",", " ").split()
-    if not all(part.isdecimal() for part in parts):
-        raise ValueError(f"Seeds are whole numbers such as 1, 2, 3; got {seeds!r}.")
+    if not all(part.isdecimal() and len(part) < 20 for part in parts):
+        raise ValueError(
+            f"Seeds are whole numbers of up to 19 digits, as in 1, 2, 3; got {seeds!r}."
+        )
     if parts and len(parts) != batch:
         raise ValueError(f"Got {len(parts)} seeds for a batch of {batch}; need one for each.")
     return [int(part) for part in parts]

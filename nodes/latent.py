@@ -109,10 +109,6 @@ def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
     """Width and height in pixels; a named aspect takes the smaller of the two as short side."""
     if aspect not in ASPECTS:
         raise ValueError(f"Aspect {aspect!r} is not one of {', '.join(ASPECTS)}.")
-    ratio = ASPECTS[aspect]
-    if ratio is not None:
-        short, unit = min(width, height), min(ratio)
-        width, height = (GRID * round(short * side / unit / GRID) for side in ratio)
     for name, size in (("width", width), ("height", height)):
         valid = nearest_valid(size, GRID)
         if size not in valid:
@@ -120,6 +116,11 @@ def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
                 f"A video's {name} is a multiple of {GRID} pixels; got {size},"
                 f" nearest {' or '.join(map(str, valid))}."
             )
+    ratio = ASPECTS[aspect]
+    if ratio is None:
+        return width, height
+    short, unit = min(width, height), min(ratio)
+    width, height = (GRID * round(short * side / unit / GRID) for side in ratio)
     return width, height
 
 
@@ -131,8 +132,8 @@ def latent_shape(width: int, height: int, frames: int, batch: int) -> tuple[int,
     values = torch.Size(shape).numel()
     if values > LARGEST:
         raise ValueError(
-            f"{batch} videos of {width}x{height} and {frames} frames need a latent of"
+            f"A batch of {batch} at {width}x{height} and {frames} frames needs a latent of"
             f" {values * 4 / 2**30:.0f} GiB; at most {LARGEST * 4 // 2**30}: make fewer, smaller"
-            " or shorter ones."
+            " or shorter videos."
         )
     return shape

@@ -77,8 +77,15 @@ class LazyVideo(Input.Video):
         try:
             video.save_to(str(partial), format=format, codec=codec, metadata=metadata)
             partial.replace(final)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(
+                f"Cannot write a video into {final.parent} ({reason}); need a folder that is"
+                " writable and has room."
+            ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            if os.path.exists(partial):
+                partial.unlink()
 
     def as_trimmed(
         self,

@@ -11,6 +11,7 @@ import asyncio
 import importlib.util
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -32,7 +33,12 @@ from .settings import apply_settings, settable
 from .ui_format import is_ui_format, to_api_format
 
 Entrypoint = Callable[[], Awaitable[ComfyExtension]]
-USER_ERRORS = (ValueError, OSError)  # what nodes raise for input that somebody can mend
+BAR = "{desc} {n_fmt}/{total_fmt} |{bar:30}| {elapsed} gone, {remaining} left"
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    MemoryError,
+)  # what nodes raise for input that somebody can mend
 
 
 def main(entrypoint: Entrypoint, arguments: Sequence[str] | None = None) -> int:
@@ -42,9 +48,14 @@ def main(entrypoint: Entrypoint, arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("comfy_api") is not None:
         return _complain("ComfyUI is importable here; run the workflow in ComfyUI itself.")
     try:
-        return _run(entrypoint, options)
-    except InterruptProcessingException as error:
-        return _complain(str(error), 130)
+        status = _run(entrypoint, options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read our list has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InterruptProcessingException, KeyboardInterrupt):
+        return _complain("The run was cancelled.", 130)
     except (WorkflowError, FileError) as error:
         return _complain(str(error))
     except NodeError as error:
@@ -57,15 +68,17 @@ def main(entrypoint: Entrypoint, arguments: Sequence[str] | None = None) -> int:
 def read_json(path: Path) -> Any:
     """What a workflow file holds; a file that is no whole JSON is a WorkflowError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors add a mark
     except (OSError, UnicodeDecodeError) as error:
         raise WorkflowError(f"Cannot read {path} ({error}); need a workflow JSON file.") from error
     except json.JSONDecodeError as error:
         raise WorkflowError(
             f"{path} is not whole JSON (line {error.lineno}: {error.msg}); export it again."
         ) from error
-    except RecursionError as error:
-        raise WorkflowError(f"{path} is nested too deep to be a workflow.") from error
+    except (RecursionError, ValueError) as error:
+        raise WorkflowError(
+            f"{path} is nested too deep, or has numbers too long, to be a workflow."
+        ) from error
 
 
 def graph_of(workflow: Any, classes: NodeClasses) -> tuple[Graph, dict | None]:
@@ -177,7 +190,8 @@ class _Progress:
         if self.bar is None or node != self.node or total != self.bar.total or value < self.bar.n:
             self._close()
             self.node = node
-            self.bar = tqdm(total=total, desc=self.titles.get(node, "Working"), unit="step")
+            title = self.titles.get(node, "Working")
+            self.bar = tqdm(total=total, desc=title, bar_format=BAR, mininterval=0)
         self.bar.update(value - self.bar.n)
 
     def _close(self) -> None:

@@ -22,11 +22,13 @@ from .video import (
 )
 
 
-def _existing(name: str, kind: str) -> str:
-    path = get_annotated_filepath(name)
-    if not os.path.isfile(path):
-        raise ValueError(f"No {kind} at {path}; put it into the input folder.")
-    return path
+def _found(name: str | None, kind: str) -> bool | str:
+    """True, also for a name that a link will bring, or what to tell of a file that is not there."""
+    if name is None:
+        return True
+    path = get_annotated_filepath(str(name))
+    known = ", ".join(list_input_files(kind)[:20]) or f"no {kind}"
+    return os.path.isfile(path) or f"there is no {kind} {path}; the input folder has: {known}."
 
 
 class LoadVideo(io.ComfyNode):
@@ -43,8 +45,12 @@ class LoadVideo(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        return _found(file, "video")
+
+    @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        video = VideoFromFile(_existing(file, "video"))
+        video = VideoFromFile(get_annotated_filepath(file))
         video.get_dimensions()
         return io.NodeOutput(video)
 
@@ -63,8 +69,12 @@ class LoadImage(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, image: str | None) -> bool | str:
+        return _found(image, "image")
+
+    @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
-        return io.NodeOutput(*read_image(_existing(image, "image")))
+        return io.NodeOutput(*read_image(get_annotated_filepath(image)))
 
 
 class GetVideoComponents(io.ComfyNode):

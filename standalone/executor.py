@@ -134,7 +134,15 @@ def _naming(node: Node) -> Iterator[None]:
     except InterruptProcessingException:
         raise
     except Exception as error:
-        raise NodeError(f"{node}: {error or type(error).__name__}") from error
+        if _is_out_of_memory(error):
+            error = MemoryError("there is not enough memory; make the video smaller or shorter.")
+        raise NodeError(f"{node}: {str(error) or type(error).__name__}") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch tells it by type on a GPU only, on a CPU by its words."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _calls(node: Node, inputs: dict[str, list]) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from .schema import FolderType
 
 
 class FileError(ValueError):
-    """A file could not be written."""
+    """A file could not be made."""
 
 
 def get_input_directory() -> str:
@@ -86,18 +86,24 @@ def new_file(path: str | Path) -> Iterator[str]:
             yield str(partial)
             os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        if os.path.exists(partial):
+            os.unlink(partial)
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what the disk says into a FileError about `path`."""
+    """Turn what the disk or the encoder says into a FileError about `path`."""
     try:
         yield
-    except (OSError, FFmpegError) as error:
+    except OSError as error:  # PyAV's errors are OSErrors too where the disk is to blame
         reason = error.strerror or error
         raise FileError(
             f"Cannot write {path} ({reason}); need a folder that is writable and has room."
+        ) from error
+    except FFmpegError as error:
+        raise FileError(
+            f"Cannot encode {path} ({error.strerror}); need a size, a frame rate and a sample rate"
+            " that H.264 and AAC have."
         ) from error
 
 

@@ -72,6 +72,8 @@ def write_mp4(
         _tag(output, metadata)
         picture: Any = output.add_stream("h264", rate=rate)
         picture.width, picture.height, picture.pix_fmt = width, height, "yuv420p"
+        if audio and not audio["waveform"].numel():
+            audio = None  # a stretch of time without a sample: AAC needs one
         sound = _sound_stream(output, audio) if audio else None
         for pixels in frames:
             rgb = (pixels[..., :3] * 255).round().clamp(0, 255).byte().cpu().numpy()

@@ -30,7 +30,8 @@ def apply_settings(graph: Graph, settings: Iterable[str]) -> None:
                 f"{node} needs {socket.get_io_type()} at {input_id!r}, but --set got {text!r}."
             ) from error
         node.links.pop(input_id, None)
-        node.values[input_id] = graph.prompt[node.id]["inputs"][input_id] = value
+        node.values[input_id] = value
+        graph.prompt[node.id].setdefault("inputs", {})[input_id] = value
 
 
 def find_node(graph: Graph, name: str) -> Node:

@@ -37,14 +37,6 @@ class PreviewVideo:
         return {"images": self.values, "animated": (True,)}
 
 
-class PreviewText:
-    def __init__(self, value: str):
-        self.value = value
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"text": (self.value,)}
-
-
 class PreviewImage:
     """Pictures in the temporary folder, for the canvas to show."""
 

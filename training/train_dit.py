@@ -102,7 +102,7 @@ class Trainee(nn.Module):
         text = replace(TEXT_PRESETS[preset.model], vocabulary=vocabulary)
         self.transformer = PatchDiT(TRANSFORMER_PRESETS[preset.model], attention=attention)
         self.transformer.init_weights()
-        self.text = TextEncoder(text)
+        self.text = TextEncoder(text, attention)
 
     def forward(self, x_BCTHW: Tensor, timestep: Tensor, tokens_BS: Tensor) -> Tensor:
         """Velocity. Padding that all rows share is not computed but appended as zeros."""
@@ -246,9 +246,9 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
     trainee = Trainee(preset, Tokenizer(WEIGHTS / NAMES["tokenizer"]).size, device).to(device)
     run = Run(folder, preset.minutes)
     payload = run.resume(device)
-    if args.from_shipped and not payload:
-        trainee.transformer.load_state_dict(load_transformer(WEIGHTS).state_dict())
-        trainee.text.load_state_dict(load_text_encoder(WEIGHTS).state_dict())
+    if args.start and not payload:
+        trainee.transformer.load_state_dict(load_transformer(args.start).state_dict())
+        trainee.text.load_state_dict(load_text_encoder(args.start).state_dict())
     average = Average(trainee, preset.ema)
     adam = (*(f"transformer.{n}" for n in EDGES), "text.embedding", "text.position")
     optimizers = Optimizers(trainee, preset.lr, preset.lr, adam if preset.muon else ALL, 0.01)
@@ -300,9 +300,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--lr", type=float)
     parser.add_argument("--run", default="runs/dit", help="folder of checkpoints, latents and log")
-    parser.add_argument(
-        "--from-shipped", action="store_true", help="start from the shipped weights"
-    )
+    parser.add_argument("--start", help="folder of weights to go on from")
     parser.add_argument("--clips", type=float, default=1.0, help="scale of the number of clips")
     parser.add_argument("--seed", type=int, default=1, help="of the clips; another gives new ones")
     parser.add_argument("--out", default="", help="folder for the weights; default RUN/weights")

@@ -1,6 +1,7 @@
 """Train the mini video autoencoder on blockworld: `python training/train_vae.py --preset cpu`.
 
-Killed at any time it goes on from its last checkpoint; at the end it writes the shipped file.
+Killed at any time it goes on from its last checkpoint; at the end it writes the shipped file. A
+transformer that learned an encoder's latents needs that encoder: later, train the decoder only.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
-from patchdit.models.blockworld import save
+from patchdit.models.blockworld import load_vae, save
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.training.blockworld import render, sample_scene
@@ -55,9 +57,10 @@ def draw_batch(rng: np.random.Generator, clips: int, frames: int, width: int, he
     return video.float() / 127.5 - 1, mask.float() / 255
 
 
-def loss_of(vae: VideoVAE, video, mask, preset: Preset):
+def loss_of(vae: VideoVAE, video, mask, preset: Preset, decoder_only: bool = False):
     """Weighted L1 + MSE of the reconstruction from a sampled latent, and a light KL term."""
-    mean, logvar = (v.float() for v in vae.posterior(video))
+    with torch.set_grad_enabled(not decoder_only):
+        mean, logvar = (v.float() for v in vae.posterior(video))
     logvar = logvar.clamp(-20, 10)
     sample = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
     error = vae.decode(sample, clamp=False).float() - video
@@ -110,14 +113,12 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
     preset = PRESETS[args.preset]
     preset = replace(preset, minutes=args.minutes or preset.minutes, lr=args.lr or preset.lr)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = replace(
-        VAE_PRESETS["blockworld-mini"],
-        encoder_width=preset.widths[0],
-        decoder_width=preset.widths[1],
-    )
     torch.manual_seed(0)
-    vae = VideoVAE(config).to(device)
-    optimizers = Optimizers(vae, preset.lr, preset.lr / 2, adam=EDGE_LAYERS)
+    vae = (load_vae(args.start) if args.start else new_vae(preset)).to(device).train()
+    learning = nn.ModuleDict({"decoder": vae.decoder, "conv2": vae.conv2})
+    optimizers = Optimizers(
+        learning if args.decoder_only else vae, preset.lr, preset.lr / 2, adam=EDGE_LAYERS
+    )
     run = Run(args.run, preset.minutes)
     if payload := run.resume(device):
         vae.load_state_dict(payload["model"])
@@ -129,7 +130,9 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
         size = SIZES[run.step % len(SIZES)]
         video, mask = draw_batch(rng, max(clips // replicas.count, 1), frames, *size)
         with torch.autocast(device, torch.bfloat16):
-            loss, reconstruction = loss_of(vae, video.to(device), mask.to(device), preset)
+            loss, reconstruction = loss_of(
+                vae, video.to(device), mask.to(device), preset, args.decoder_only
+            )
         loss.backward()
         replicas.average_gradients(optimizers.parameters)
         optimizers.step(run.rate(progress))
@@ -143,10 +146,17 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
             run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
     if replicas.leads:
         run.save({"model": vae.state_dict(), "optimizers": optimizers.state_dict()})
-        mean, std = latent_statistics(vae)
-        vae.config = replace(vae.config, latent_mean=mean, latent_std=std)
+        if not args.decoder_only:
+            mean, std = latent_statistics(vae)
+            vae.config = replace(vae.config, latent_mean=mean, latent_std=std)
         facts = {"steps": run.step, "preset": args.preset}
         save("vae", vae, args.out or run.folder / "weights", facts)
+
+
+def new_vae(preset: Preset) -> VideoVAE:
+    encoder, decoder = preset.widths
+    mini = VAE_PRESETS["blockworld-mini"]
+    return VideoVAE(replace(mini, encoder_width=encoder, decoder_width=decoder))
 
 
 def main() -> None:
@@ -156,8 +166,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--run", default="runs/vae", help="folder of checkpoints and log")
     parser.add_argument("--out", help="folder for the weights; default RUN/weights")
+    parser.add_argument("--start", help="folder of weights to go on from")
+    parser.add_argument("--decoder-only", action="store_true", help="leave the encoder as it is")
     parser.add_argument("--processes", type=int, default=0, help="default: one for each core")
     args = parser.parse_args()
+    if args.decoder_only and not args.start:
+        parser.error("--decoder-only needs --start FOLDER, the weights whose encoder is kept.")
     alone = torch.cuda.is_available()
     launch(train, args, 1 if alone else args.processes or os.cpu_count() or 1)
 

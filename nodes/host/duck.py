@@ -17,6 +17,7 @@ from ...models.text import TextEncoder, Tokenizer
 from ...models.timeline import STRIDE, latent_frames, pixel_frames
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE, nearest_valid
+from ..clips import samples_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Clip:
 
     def tokenize(self, text: str, **_options: Any) -> Tensor:
         """Token numbers (1,S); ValueError for a prompt longer than the model reads."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"The prompt has half a character (such as a cut emoji) at place {error.start + 1};"
+                " type it again."
+            ) from error
         return self.tokenizer.batch([text], self.encoder.config.length)
 
     @torch.no_grad()
@@ -87,7 +95,7 @@ class Vae:
     @torch.no_grad()
     def decode(self, latent_BCTHW: Tensor, **_options: Any) -> Tensor:
         """Clips (B,F,H,W,3); an image latent (B,C,H,W) counts as one frame."""
-        latent = latent_BCTHW.unsqueeze(2) if latent_BCTHW.ndim == 4 else latent_BCTHW
+        latent = samples_of({"samples": latent_BCTHW}, self.latent_channels)
         device = self._load()
         return to_frames(self.first_stage_model.decode(latent.to(device)))
 
@@ -128,7 +136,9 @@ def latent_channels(vae: Any) -> int | None:
 
 
 def spatial_stride(vae: Any) -> int:
-    """Pixels per latent row and column of any VAE."""
+    """Pixels per latent row and column of any VAE for video; ValueError for one for images."""
+    if getattr(vae, "latent_dim", 3) != 3:
+        raise ValueError("This VAE is not for video; need the one of the video model in use.")
     return int(vae.spacial_compression_decode())
 
 

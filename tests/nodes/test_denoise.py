@@ -70,7 +70,13 @@ def test_a_list_of_seeds_gives_each_its_own_video(model, prompts):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "said"), [("1, x", "got '1, x'"), ("1 2", "2 seeds for a batch of 1")]
+    ("seeds", "said"),
+    [
+        ("1, x", "got '1, x'"),
+        ("-1", "got '-1'"),
+        ("9" * 20, "up to 19 digits"),
+        ("1 2", "2 seeds for a batch of 1"),
+    ],
 )
 def test_bad_seeds(model, prompts, seeds, said):
     with pytest.raises(ValueError, match=said):

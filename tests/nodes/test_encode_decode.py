@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from io import BytesIO
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -13,6 +15,7 @@ from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.decode import DecodeVideo
 from patchdit.nodes.encode import EncodeVideo
 from patchdit.nodes.video import LazyVideo
+from patchdit.standalone.core_nodes import VAEDecode
 
 
 def clip(frames, height=32, width=48):
@@ -153,6 +156,27 @@ def test_a_failing_source_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
+def test_a_full_disk_leaves_no_file(tmp_path):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+        with pytest.raises(ValueError, match=rf"Cannot write .*{tmp_path.name} \(.*has room\."):
+            lazy(40).save_to(str(tmp_path / "x.mp4"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["missing/x.mp4", "x" * 300 + ".mp4"])
+def test_a_place_that_cannot_be_written(tmp_path, name):
+    with pytest.raises(ValueError, match=r"Cannot write .*need a folder that is writable"):
+        lazy(4).save_to(str(tmp_path / name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_formats_are_refused():
     with pytest.raises(ValueError, match=r"(?i)codec|vp9"):
         lazy(4).save_to(BytesIO(), codec="vp9")
@@ -165,6 +189,8 @@ def test_other_formats_are_refused():
         (clip(5, height=30), "pad", "height is 30 pixels; .* 8, nearest 24 or 32"),
         (clip(5, width=4), "pad", "width is 4 pixels; .* nearest 8"),
         (clip(1)[:0], "pad", "no frames"),
+        (clip(1)[:0], "trim", "no frames"),
+        (clip(2), "error", "got 2, nearest 1 or 5"),
     ],
 )
 def test_bad_clips_are_one_sentence(vae, video, fit, said):
@@ -184,5 +210,16 @@ def test_unreadable_video(vae, tmp_path, content):
 def test_decode_blames_its_own_input(vae):
     with pytest.raises(ValueError, match=r"48 channels, .* has 16"):
         decode({"samples": torch.zeros(1, 48, 2, 4, 4)}, vae)
-    with pytest.raises(ValueError, match="not numbers"):
-        decode({"samples": torch.full((1, 16, 2, 4, 4), float("nan"))}, vae)
+    broken = {"samples": torch.full((1, 16, 2, 4, 4), float("nan"))}
+    for execute in (lambda: decode(broken, vae), lambda: VAEDecode.execute(broken, vae)):
+        with pytest.raises(ValueError, match="not numbers"):
+            execute()
+
+
+def test_a_vae_for_images_is_refused():
+    """Core's would decode the first latent frame only, and encode every frame by itself."""
+    images = SimpleNamespace(latent_dim=2, latent_channels=16)
+    with pytest.raises(ValueError, match="not for video"):
+        decode({"samples": torch.zeros(1, 16, 2, 4, 4)}, images)
+    with pytest.raises(ValueError, match="not for video"):
+        encode(clip(5), images)

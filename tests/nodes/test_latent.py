@@ -50,6 +50,7 @@ def test_seconds_give_the_nearest_length(seconds, frames):
     ("changes", "said"),
     [
         (dict(width=0), "multiple of 16 pixels; got 0, nearest 16"),
+        (dict(width=70, aspect="1:1 square"), "width is a multiple of 16 pixels; got 70"),
         (dict(height=70), "height is a multiple of 16 pixels; got 70, nearest 64 or 80"),
         (dict(frames=0), "1 \\+ 4k frames; got 0, nearest 1"),
         (dict(frames=2), "got 2, nearest 1 or 5"),

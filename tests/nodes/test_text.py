@@ -33,6 +33,11 @@ def test_any_character_will_do(parts, text):
     assert text.isspace() or context.any()
 
 
+def test_half_a_character_is_refused(parts):
+    with pytest.raises(ValueError, match="half a character .* at place 3"):
+        encode(parts, "a \ud83d ball")
+
+
 def test_a_prompt_too_long_is_refused_whole(parts):
     with pytest.raises(ValueError, match="at most 16: shorten it"):
         encode(parts, "a red ball " * 1000)

@@ -110,13 +110,16 @@ class ShowAll(io.ComfyNode):
 
 
 class Fail(io.ComfyNode):
-    """Raises, sets state on itself (which a node must not), or has somebody press Ctrl-C."""
+    """Raises, sets state on itself (which a node must not), or has somebody press Ctrl-C.
+
+    Somebody impatient presses it twice; somebody greedy wants a petabyte.
+    """
 
     @classmethod
     def define_schema(cls):
         return io.Schema(
             node_id="Fail",
-            inputs=[io.Combo.Input("how", ["value", "bug", "state", "cancel"])],
+            inputs=[io.Combo.Input("how", ["value", "bug", "state", "cancel", "stop", "greed"])],
             outputs=[io.Int.Output()],
         )
 
@@ -124,9 +127,13 @@ class Fail(io.ComfyNode):
     def execute(cls, how):
         if how == "state":
             cls.remembered = 1
-        if how == "cancel":
+        if how in ("cancel", "stop"):
             signal.raise_signal(signal.SIGINT)
-            throw_if_interrupted()
+        if how == "stop":
+            signal.raise_signal(signal.SIGINT)
+        throw_if_interrupted()
+        if how == "greed":
+            torch.empty(1 << 50)
         raise ValueError("need a kinder input.") if how == "value" else KeyError("defect")
 
 

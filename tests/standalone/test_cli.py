@@ -64,8 +64,8 @@ def test_prints_the_paths_of_the_video_and_its_contact_sheet(command, prompt, tm
     assert (status, out.split()) == (0, [str(video), str(sheet)])
     assert video.is_file()
     assert cv2.imread(str(sheet)).shape[1] == SHEET_WIDTH
-    assert "A Number" in err
-    assert "4/4" in err
+    bars = [bar.split("|")[0].strip() for bar in err.replace("\r", "\n").splitlines()]
+    assert [f"A Number {step}/4" for step in range(5)] == list(dict.fromkeys(filter(None, bars)))
 
 
 def test_list_says_what_can_be_set_and_runs_nothing(command, prompt, tmp_path):
@@ -100,12 +100,24 @@ def test_a_name_that_two_nodes_share(command, prompt):
     assert (status, err) == (2, "--set 'A Number' fits several nodes (3, 5); use an id.\n")
 
 
-@pytest.mark.parametrize("text", ['{"1": {"class_ty', "", "[" * 100000, "3", "null"])
+@pytest.mark.parametrize(
+    "text", ['{"1": {"class_ty', "", "[" * 100000, "3", "null", "1" * 5000, "\0", "[NaN]"]
+)
 def test_files_that_are_no_workflow(command, text):
     status, out, err = command(text)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_a_windows_editors_mark_does_no_harm(command, prompt):
+    status, out, _ = command("\ufeff" + json.dumps(prompt), "--list")
+    assert status == 0 and "Save it" in out
+
+
+def test_a_node_that_lacks_its_inputs_can_be_set(command):
+    status, out, _ = command({"1": {"class_type": "Number"}}, "--set", "1.value=5", "--list")
+    assert status == 0 and "value = 5" in out
 
 
 def test_a_missing_file(command, tmp_path):
@@ -122,7 +134,9 @@ async def _nothing():
     return Empty()
 
 
-@pytest.mark.parametrize(("how", "status", "traceback"), [("value", 2, False), ("bug", 1, True)])
+@pytest.mark.parametrize(
+    ("how", "status", "traceback"), [("value", 2, False), ("greed", 2, False), ("bug", 1, True)]
+)
 def test_only_a_defect_shows_a_traceback(command, prompt, how, status, traceback, caplog):
     prompt["3"] = {"class_type": "Fail", "inputs": {"how": how}}
     got, _, err = command(prompt)
@@ -132,9 +146,10 @@ def test_only_a_defect_shows_a_traceback(command, prompt, how, status, traceback
     assert 'Node 3 "Fail"' in said
 
 
-def test_ctrl_c_ends_the_run_at_its_next_step(command, prompt):
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_ctrl_c_ends_the_run_at_its_next_step_or_twice_at_once(command, prompt, how):
     before = signal.getsignal(signal.SIGINT)
-    prompt["3"] = {"class_type": "Fail", "inputs": {"how": "cancel"}}
+    prompt["3"] = {"class_type": "Fail", "inputs": {"how": how}}
     status, out, err = command(prompt)
     assert (status, out) == (130, "")
     assert err.endswith("The run was cancelled.\n")
@@ -174,6 +189,16 @@ def test_run_py_starts_as_a_script(tmp_path):
     assert done.returncode == 2
     assert "is not whole JSON" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `run.py WORKFLOW --list | head`."""
+    workflow = ROOT / "workflows" / "api" / "text_to_video.json"
+    command = [sys.executable, str(ROOT / "run.py"), str(workflow), "--list"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run.stdout.close()
+    assert (run.wait(60), run.stderr.read()) == (0, b"")
+    run.stderr.close()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 12])

@@ -83,13 +83,24 @@ def test_the_mask_is_what_is_transparent(session):
     assert mask.tolist() == [[[0, 0], [1, 1]]]
 
 
-def test_a_missing_file_is_not_among_the_choices(execute, video_file):
+@pytest.mark.parametrize("file", ["other.mp4", "", "bars.mp4 [output]", 7])
+def test_a_missing_file_is_told_with_those_that_are_there(execute, video_file, file):
     prompt = {
-        "1": node("LoadVideo", file="other.mp4"),
+        "1": node("LoadVideo", file=file),
         "2": node("SaveVideo", video=["1", 0], **SAVE),
     }
-    with pytest.raises(WorkflowError, match=r"'file' = 'other.mp4'; the choices are: bars\.mp4\."):
+    with pytest.raises(WorkflowError, match=r"is no video .*; the input folder has: bars\.mp4\."):
         execute(prompt)
+
+
+def test_a_video_of_the_output_folder_can_be_loaded(execute, session, video_file):
+    session.output_directory.mkdir()
+    video_file.rename(session.output_directory / "bars.mp4")
+    prompt = {
+        "1": node("LoadVideo", file="bars.mp4 [output]"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE),
+    }
+    assert execute(prompt)["2"]["images"]
 
 
 def test_an_unreadable_video_is_named_by_its_loader(execute, session):
@@ -121,6 +132,16 @@ def test_an_unwritable_output_folder(execute, session, video_file):
     }
     with pytest.raises(NodeError, match=r'Node 2 "Save Video": Cannot write .*output'):
         execute(prompt)
+
+
+def test_a_name_too_long_for_the_disk(execute, session, video_file):
+    prompt = {
+        "1": node("LoadVideo", file="bars.mp4"),
+        "2": node("SaveVideo", video=["1", 0], **SAVE | {"filename_prefix": "x" * 5000}),
+    }
+    with pytest.raises(NodeError, match=r'Node 2 "Save Video": Cannot write .*too long'):
+        execute(prompt)
+    assert list(session.output_directory.iterdir()) == []
 
 
 def on_cpu():

@@ -106,6 +106,33 @@ def test_sizes_that_h264_cannot_take(shape):
         video.save_to(BytesIO())
 
 
+@pytest.mark.parametrize(
+    ("frames", "audio"),
+    [
+        (torch.zeros(2, 16, 16, 3), {"waveform": torch.zeros(1, 1, 7000), "sample_rate": 7000}),
+        (torch.zeros(1, 2, 20000, 3), None),
+    ],
+)
+def test_what_the_encoder_refuses_is_not_blamed_on_the_disk(frames, audio, tmp_path):
+    components = Types.VideoComponents(frames, Fraction(8), audio)
+    with (
+        pytest.raises(ValueError, match=r"Cannot encode .*clip\.mp4 .*sample rate"),
+        new_file(tmp_path / "clip.mp4") as path,
+    ):
+        InputImpl.VideoFromComponents(components).save_to(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_without_a_sample_is_no_sound():
+    sound = {"waveform": torch.zeros(1, 2, 0), "sample_rate": 44100}
+    components = Types.VideoComponents(torch.zeros(2, 16, 16, 3), Fraction(8), sound)
+    buffer = BytesIO()
+    InputImpl.VideoFromComponents(components).save_to(buffer)
+    buffer.seek(0)
+    saved = InputImpl.VideoFromFile(buffer).get_components()
+    assert len(saved.images) == 2 and saved.audio is None
+
+
 def test_unreadable_files(tmp_path, video_file):
     text = tmp_path / "text.mp4"
     text.write_text("not a video")

@@ -1,6 +1,7 @@
 """The parts of training: optimiser, masks, and a run that is killed and goes on."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patchdit.models import blockworld
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.timeline import encode_suffix, latent_frames, pixel_frames
 from patchdit.models.video_vae import VideoVAE
@@ -132,6 +134,7 @@ def test_vae_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     monkeypatch.setitem(train_vae.PRESETS, "tiny", preset)
     monkeypatch.setattr(train_vae, "latent_statistics", lambda vae: ((0.0,) * 16, (1.0,) * 16))
     args = argparse.Namespace(preset="tiny", minutes=None, lr=None, run=str(tmp_path), out=None)
+    args.start, args.decoder_only = None, False
     train_vae.train(args, Replicas())
     steps = Run(tmp_path, 1)
     steps.resume()
@@ -141,6 +144,24 @@ def test_vae_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     later = Run(tmp_path, 1)
     later.resume()
     assert later.step > steps.step
+
+
+def test_training_the_decoder_only_keeps_every_latent(tmp_path, monkeypatch):
+    preset = train_vae.Preset(0.02, (8, 8), ((1, 5),), 1e-2)
+    monkeypatch.setitem(train_vae.PRESETS, "tiny", preset)
+    before = train_vae.new_vae(preset)
+    before.config = replace(before.config, latent_mean=(0.5,) * 16, latent_std=(2.0,) * 16)
+    blockworld.save("vae", before, tmp_path / "start", {})
+    args = argparse.Namespace(preset="tiny", minutes=None, lr=None, run=str(tmp_path / "run"))
+    args.out, args.start, args.decoder_only = str(tmp_path / "end"), str(tmp_path / "start"), True
+    train_vae.train(args, Replicas())
+    after = blockworld.load_vae(tmp_path / "end")
+    video = torch.rand(1, 3, 5, 32, 32) * 2 - 1
+    with torch.no_grad():
+        latent = before.encode(video)
+        assert torch.equal(latent, after.encode(video))
+        assert not torch.equal(before.decode(latent), after.decode(latent))
+    assert after.config.latent_mean == before.config.latent_mean
 
 
 def test_frames_and_latents():
