@@ -1,6 +1,7 @@
 """Run a workflow without ComfyUI: run.py WORKFLOW.json --set NODE.INPUT=VALUE --output DIR"""
 
 import importlib.util
+import io
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def load_pack():
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):  # a prompt or a path may not fit a Windows code page
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     pack = load_pack()
     sys.exit(importlib.import_module("patchdit.standalone.cli").main(pack.comfy_entrypoint))

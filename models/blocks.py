@@ -67,6 +67,13 @@ class TimeTable:
     rows: Tensor
     index_B1L: Tensor | None = None
 
+    @classmethod
+    def of(cls, rows_UnD: Tensor, index_BG: Tensor, per_token: bool) -> TimeTable:
+        """The table in which run g of sample b has row index[b,g]; per token, runs are tokens."""
+        if per_token:
+            return cls(rows_UnD, index_BG.unsqueeze(1))
+        return cls(rows_UnD[index_BG].unsqueeze(2))
+
     def vectors(self, learned_1nD: Tensor) -> tuple[Tensor, ...]:
         """The n vectors of every row, moved by a block's own learned ones."""
         return (self.rows + learned_1nD).unbind(-2)

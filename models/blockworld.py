@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from .checkpoints import config_metadata, load_strictly, read_config, read_tensors, save_checkpoint
+from .checkpoints import config_metadata, load_strictly, read_part, read_tensors, save_checkpoint
 from .config import TextConfig, TransformerConfig, VAEConfig
 from .text import TextEncoder, Tokenizer
 from .transformer import PatchDiT
@@ -73,26 +73,27 @@ def load_tokenizer(folder: str | Path = FOLDER) -> Tokenizer:
     path = Path(folder) / NAMES["tokenizer"]
     if not path.is_file():
         raise ValueError(f"There is no vocabulary {path}.")
-    return Tokenizer(path)
+    try:
+        return Tokenizer(path)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ValueError(f"{path.name} is not a whole vocabulary ({error}).") from error
 
 
 def save(part: str, module: nn.Module, folder: str | Path, facts: dict[str, Any]) -> None:
-    """Write one part ("transformer", "vae" or "text") with what is known of its training."""
+    """Write one part ("transformer", "vae" or "text"), in float16, with facts of its training."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     metadata = config_metadata(**{part: module.config})
     metadata |= {"license": "MIT", "patchdit.training": json.dumps(facts)}
-    save_checkpoint(folder / NAMES[part], module.state_dict(), metadata)
+    halves = {name: tensor.half() for name, tensor in module.state_dict().items()}
+    save_checkpoint(folder / NAMES[part], halves, metadata)
 
 
 def _load(folder: str | Path, part: str, build: Callable[[Any], Module]) -> Module:
     path = Path(folder) / NAMES[part]
-    config = read_config(path).get(part)
+    config = read_part(path, part, _CONFIGS[part])
     if config is None:
         raise ValueError(f"{path.name} has no {part} config: it is not one of our files.")
-    try:
-        module = build(_CONFIGS[part](**config))
-    except TypeError as error:
-        raise ValueError(f"{path.name} has a {part} config we do not know ({error}).") from error
+    module = build(config)
     load_strictly(module, read_tensors(path), path)
     return module.eval()

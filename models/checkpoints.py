@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,12 @@ __all__ = [
     "load_transformer",
     "read_config",
     "read_metadata",
+    "read_part",
     "read_tensors",
     "save_checkpoint",
 ]
+
+Config = TypeVar("Config")
 
 CONFIG_KEY = "patchdit.config"
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "net.")
@@ -121,6 +124,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return config
 
 
+def read_part(path: str | Path, part: str, kind: Callable[..., Config]) -> Config | None:
+    """The config of one part as a dataclass; None where the file carries none."""
+    values = read_config(path).get(part)
+    if values is None:
+        return None
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{Path(path).name} has a {part} config we do not know ({error})."
+        ) from error
+
+
 def config_metadata(**parts: Any) -> dict[str, str]:
     """Metadata that `read_config` reads back, of config dataclasses: transformer=..., vae=..."""
     return {CONFIG_KEY: json.dumps({name: asdict(config) for name, config in parts.items()})}
@@ -175,16 +191,11 @@ def renamed(name: str, modules: dict[str, str], block_modules: dict[str, str]) -
 
 def find_transformer(path: str | Path) -> Transformer:
     """Which transformer a file holds, by its header alone; a ValueError says what else it is."""
-    header, file = read_header(path), Path(path).name
-    names = without_prefix(header.shapes)
-    own = read_config(path).get("transformer") if CONFIG_KEY in header.metadata else None
+    shapes, file = read_header(path).shapes, Path(path).name
+    names = without_prefix(shapes)
+    own = read_part(path, "transformer", TransformerConfig)
     if own is not None:
-        try:
-            return Transformer("patchdit", TransformerConfig(**own), names)
-        except TypeError as error:
-            raise ValueError(
-                f"{file} has a transformer config we do not know ({error})."
-            ) from error
+        return Transformer("patchdit", own, names)
     for key, family in FOREIGN.items():
         if any(name == key or name.endswith(f".{key}") for name in names.values()):
             raise ValueError(f"{file} is a {family} file, which is not supported.")
@@ -192,7 +203,7 @@ def find_transformer(path: str | Path) -> Transformer:
         names = {theirs: from_diffusers(name) for theirs, name in names.items()}
     if "head.modulation" not in names.values():
         raise ValueError(f"{file} is not a Wan transformer or one of ours.")
-    config = config_of({ours: header.shapes[theirs] for theirs, ours in names.items()}, file)
+    config = config_of({ours: shapes[theirs] for theirs, ours in names.items()}, file)
     for name, preset in TRANSFORMER_PRESETS.items():
         if preset == config:
             return Transformer(name, config, names)

@@ -39,7 +39,7 @@ class TransformerConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "patch", PatchSize(*self.patch))
-        if self.width % self.heads or (self.width // self.heads) % 2:
+        if self.heads < 1 or self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(
                 f"width {self.width} over {self.heads} heads is not an even head size."
             )
@@ -204,6 +204,6 @@ TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
     ),
     "blockworld-mini": _BLOCKWORLD,
     "blockworld-mini-gpu": replace(
-        _BLOCKWORLD, width=384, mlp_width=1536, heads=12, layers=9, text_width=256
+        _BLOCKWORLD, width=320, mlp_width=1280, heads=10, layers=7, text_width=256
     ),
 }

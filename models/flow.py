@@ -142,7 +142,9 @@ def denoise_step(state: DenoiseState, denoiser: Predict) -> DenoiseState:
         following = hold_known(state, following, state.step + 1)
         if again:
             noise, random_state = draw_noise(x.shape, random_state)
-            following = add_noise(following, noise.to(x.device), *sigmas[state.step :][:2])
+            following = add_noise(
+                following, noise.to(x.device), *sigmas[state.step : state.step + 2]
+            )
             x, history = hold_known(state, following, state.step), ()
     return replace(
         state,
@@ -191,7 +193,7 @@ def edit(
     latent at the present noise level; a new schedule has to agree on it.
     """
     latent = state.latent if latent is None else latent.float()
-    mask = state.mask if mask is None else mask.float().expand_as(latent[:, :1])
+    mask = state.mask if mask is None else mask.float()
     new_sigmas = state.sigmas if sigmas is None else sigmas.detach().float().cpu()
     check_run(latent, mask, new_sigmas)
     if latent.shape != state.x.shape or (x is not None and x.shape != state.x.shape):
@@ -202,6 +204,7 @@ def edit(
             f"After {state.step} steps the noise level is {level:.6f}; the new sigmas need the "
             "same level at that place."
         )
+    mask = mask.to(latent.device).expand_as(latent[:, :1])
     edited = replace(state, latent=latent, mask=mask, sigmas=new_sigmas, history=())
     freed = state.known & ~edited.known
     x = torch.where(freed, mix(latent, state.noise, level), state.x) if x is None else x.float()
@@ -295,9 +298,13 @@ def load_state(path: str | Path) -> DenoiseState:
     text = read_header(path).metadata.get(STATE_KEY)
     if text is None:
         raise ValueError(f"{Path(path).name} holds no denoising run; need one saved by PatchDiT.")
-    tensors, values = read_tensors(path), json.loads(text)
+    try:
+        tensors, values = read_tensors(path), json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{Path(path).name} has unreadable {STATE_KEY} metadata.") from error
     history = sorted(name for name in tensors if name.startswith("history."))
-    if not {*TENSORS} <= {*tensors} or not {*VALUES} <= {*values}:
+    whole = {*TENSORS} <= {*tensors} and {*VALUES} <= {*values}
+    if not whole or values["solver"] not in SOLVERS or values["fill"] not in FILLS:
         raise ValueError(f"{Path(path).name} holds a denoising run of another version.")
     return DenoiseState(
         **{name: tensors[name] for name in TENSORS},

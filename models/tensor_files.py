@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip; protocols 2 to 5
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,28 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def open_safetensors(path: str | Path):
-    """An open safetensors file, after naming what else it may be."""
+    """An open safetensors file; a ValueError says what is there instead."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no file {path}; need a .safetensors file.")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ValueError(f"{path.name} is a pickle, which is never opened; need .safetensors.")
-    if start == b"GGUF":
-        raise ValueError(f"{path.name} is a GGUF file; need .safetensors.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
     try:
         return safe_open(str(path), framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error}); download or save it again."
-        ) from error
+        raise ValueError(f"{path.name} is {what_else(start)} ({error}).") from error
+
+
+def what_else(start: bytes) -> str:
+    """What a file is that safetensors refused; a good one may begin with these bytes too."""
+    if start.startswith(PICKLES):
+        return "a pickle, which is never opened; need .safetensors"
+    if start == b"GGUF":
+        return "a GGUF file; need .safetensors"
+    return "not a whole safetensors file; download or save it again"
 
 
 def save_checkpoint(
@@ -64,15 +73,19 @@ def save_checkpoint(
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode  # safetensors would leave the file to its owner alone
         save_file(
             {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
             str(temporary),
             dict(metadata or {}),
         )
+        temporary.chmod(usual)
         os.replace(temporary, path)
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"Could not write {path} ({error}); need a folder that is writable and has room."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # most often there is none
+            temporary.unlink()

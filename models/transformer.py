@@ -285,19 +285,15 @@ class PatchDiT(nn.Module):
         return x_BLD.to(tokens_BLP.dtype)  # under autocast too: the residual stream is not narrowed
 
     def time_tables(self, tokens: TokenSet, dtype: torch.dtype) -> tuple[TimeTable, TimeTable]:
-        """Modulation of the blocks and of the head: one row for each distinct timestep or run."""
-        timestep_BG, index = tokens.timestep_BG, None
-        values, shape = timestep_BG.flatten(), (*timestep_BG.shape, 1)
-        if tokens.run_length == 1 and timestep_BG.shape[1] > 1:
-            values, index = torch.unique(timestep_BG, return_inverse=True)
-            shape, index = (len(values),), index.unsqueeze(1)
-        features_UD = sinusoid(values, self.config.frequency_width).to(dtype)
+        """Modulation of the blocks and of the head, computed once for each distinct timestep."""
+        timestep_U, index_BG = torch.unique(tokens.timestep_BG, return_inverse=True)
+        features_UD = sinusoid(timestep_U, self.config.frequency_width).to(dtype)
         embedded_UD = self.time_embedding(features_UD)
-        projected = self.time_projection(embedded_UD).unflatten(-1, (6, -1))
-        head_rows = embedded_UD.unsqueeze(-2)
+        projected_U6D = self.time_projection(embedded_UD).unflatten(-1, (6, -1))
+        per_token = tokens.run_length == 1 and index_BG.shape[1] > 1
         return (
-            TimeTable(projected.reshape(*shape, *projected.shape[1:]), index),
-            TimeTable(head_rows.reshape(*shape, *head_rows.shape[1:]), index),
+            TimeTable.of(projected_U6D, index_BG, per_token),
+            TimeTable.of(embedded_UD.unsqueeze(1), index_BG, per_token),
         )
 
 

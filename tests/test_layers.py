@@ -16,7 +16,7 @@ ALLOWED = {
     "benchmarks": {"benchmarks", "training", "models", "nodes", "standalone"},
 }
 HOST = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "nodes")
-LIGHT = ("numpy", "torch", "safetensors", "tokenizers", "einops", "cv2")
+LIGHT = ("numpy", "torch", "safetensors", "tokenizers", "cv2")
 
 
 def files(layer: str) -> list[Path]:

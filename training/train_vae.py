@@ -7,6 +7,7 @@ transformer that learned an encoder's latents needs that encoder: later, train t
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from patchdit.models.blockworld import load_vae, save
 from patchdit.models.config import VAE_PRESETS
@@ -25,7 +27,8 @@ from patchdit.training.run import Run
 
 # First and last convolutions: AdamW suits them better than Muon.
 EDGE_LAYERS = ("encoder.conv1", "encoder.head", "decoder.conv1", "decoder.head", "conv1", "conv2")
-SIZES = ((64, 64), (64, 64), (96, 64), (64, 96), (64, 64), (112, 64))
+SMALL = ((64, 64), (64, 64), (96, 64), (64, 96), (64, 64), (112, 64))
+LARGE = ((64, 64), (128, 128), (96, 64), (64, 96), (128, 192), (112, 64), (192, 128))
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,16 @@ class Preset:
     minutes: float
     widths: tuple[int, int]  # encoder, decoder
     batches: tuple[tuple[int, int], ...]  # (clips, frames), taken in turn
+    sizes: tuple[tuple[int, int], ...]  # (width, height), taken in turn
     lr: float
+    workers: int = 0  # processes that film ahead; 0: in between the steps
     subject_weight: float = 6.0  # extra loss weight on subjects and their surroundings
     kl_weight: float = 1e-5
 
 
 PRESETS = {
-    "cpu": Preset(35, (64, 64), ((4, 5), (2, 9), (4, 5), (1, 17)), 4e-3),
-    "gpu": Preset(8, (128, 128), ((64, 5), (32, 9), (48, 9), (32, 17)), 3e-3),
+    "cpu": Preset(35, (64, 64), ((4, 5), (2, 9), (4, 5), (1, 17)), SMALL, 4e-3),
+    "gpu": Preset(8, (96, 112), ((64, 5), (32, 9), (48, 9), (24, 17)), LARGE, 3e-3, workers=14),
 }
 
 
@@ -55,6 +60,23 @@ def draw_batch(rng: np.random.Generator, clips: int, frames: int, width: int, he
     video = torch.from_numpy(np.stack(videos)).permute(0, 4, 1, 2, 3)
     mask = torch.from_numpy(np.array(masks))[:, None]
     return video.float() / 127.5 - 1, mask.float() / 255
+
+
+class Films(IterableDataset):
+    """Endless batches: lengths and sizes in turn, of clips that no other process draws."""
+
+    def __init__(self, preset: Preset, replicas: Replicas, step: int):
+        self.preset, self.replicas, self.step = preset, replicas, step
+
+    def __iter__(self):
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        cv2.setNumThreads(1)
+        for step in itertools.count(self.step + first, stride):
+            rng = np.random.default_rng((step + 1, self.replicas.rank))
+            clips, frames = self.preset.batches[step % len(self.preset.batches)]
+            size = self.preset.sizes[step % len(self.preset.sizes)]
+            yield draw_batch(rng, max(clips // self.replicas.count, 1), frames, *size)
 
 
 def loss_of(vae: VideoVAE, video, mask, preset: Preset, decoder_only: bool = False):
@@ -102,7 +124,7 @@ def latent_statistics(vae: VideoVAE, clips: int = 96, seed: int = 7):
     rng = np.random.default_rng(seed)
     columns = []
     for i in range(clips):
-        video, _ = draw_batch(rng, 1, (1, 9, 17, 33)[i % 4], *SIZES[i % len(SIZES)])
+        video, _ = draw_batch(rng, 1, (1, 9, 17, 33)[i % 4], *SMALL[i % len(SMALL)])
         latent = vae.encode(video.to(next(vae.parameters()).device)).float()
         columns.append(latent[0].flatten(1))
     values = torch.cat(columns, 1)
@@ -123,12 +145,12 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
     if payload := run.resume(device):
         vae.load_state_dict(payload["model"])
         optimizers.load_state_dict(payload["optimizers"])
-    rng = np.random.default_rng((run.step + 1, replicas.rank))
+    films = Films(preset, replicas, run.step)
+    ahead = 4 if preset.workers else None
+    batches = iter(DataLoader(films, None, num_workers=preset.workers, prefetch_factor=ahead))
     average = None
     while (progress := replicas.agree(run.progress)) < 1:
-        clips, frames = preset.batches[run.step % len(preset.batches)]
-        size = SIZES[run.step % len(SIZES)]
-        video, mask = draw_batch(rng, max(clips // replicas.count, 1), frames, *size)
+        video, mask = next(batches)
         with torch.autocast(device, torch.bfloat16):
             loss, reconstruction = loss_of(
                 vae, video.to(device), mask.to(device), preset, args.decoder_only

@@ -1,6 +1,9 @@
 """Which model a file holds, names in both directions, and strict loading."""
 
+import os
 import pickle
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -202,11 +205,21 @@ def test_unreadable_configs_are_refused(metadata, tmp_path):
         find_transformer(path)
 
 
-def test_configs_of_a_later_version_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "config, why",
+    [
+        ('{"width": 32, "wings": 2}', "wings"),
+        ('{"width": 32, "mlp_width": 48, "heads": 0, "layers": 2}', "32 over 0 heads"),
+        ('{"width": 32, "mlp_width": 48, "heads": 5, "layers": 2}', "32 over 5 heads"),
+        ("7", "mapping"),
+    ],
+)
+def test_configs_that_are_not_ours_are_refused(config, why, tmp_path):
     path = tmp_path / "ours.safetensors"
-    metadata = {"patchdit.config": '{"transformer": {"width": 32, "wings": 2}}'}
-    save_checkpoint(path, {"a": torch.ones(1)}, metadata)
-    with pytest.raises(ValueError, match=r"config we do not know .*wings"):
+    save_checkpoint(path, {"a": torch.ones(1)}, {"patchdit.config": f'{{"transformer": {config}}}'})
+    with pytest.raises(
+        ValueError, match=rf"ours.safetensors has a .*config we do not know .*{why}"
+    ):
         find_transformer(path)
 
 
@@ -240,14 +253,54 @@ def test_only_whole_safetensors_files_are_opened(tmp_path):
     assert not sprung.exists()
 
 
-def test_a_failed_save_leaves_what_was_there(tmp_path):
+@pytest.mark.parametrize("start", [b"\x80\x02", b"\x80\x04", b"PK"])
+def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(start, tmp_path):
+    path = tmp_path / "model.safetensors"
+    for padding in range(int.from_bytes(start, "little") - 200, 20_000, 8):
+        save_checkpoint(path, {"a": torch.ones(1)}, {"facts": "." * padding})
+        if path.read_bytes().startswith(start):
+            break
+    assert read_metadata(path)["facts"] == "." * padding
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "absent.safetensors"):
+        with pytest.raises(ValueError, match=f"no file {path}"):
+            find_transformer(path)
+
+
+def test_saved_files_can_be_read_by_others(tmp_path):
+    save_checkpoint(tmp_path / "model.safetensors", {"a": torch.ones(3)})
+    (tmp_path / "plain").touch()
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond a kilobyte."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, {"a": torch.ones(3)})
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="Could not write"):
-        save_checkpoint(tmp_path / "absent" / "model.safetensors", {"a": torch.ones(3)})
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="Could not write"):
-        save_checkpoint(tmp_path / "folder", {"a": torch.ones(3)})  # fails once all is written
+    with pytest.raises(ValueError, match=r"Could not write .*too large.* has room"):
+        save_checkpoint(path, {"a": torch.ones(3000)})
     assert path.read_bytes() == before
-    assert {p.name for p in tmp_path.iterdir()} == {path.name, "folder"}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("place", ["absent/model", "file/model", "folder"])
+def test_a_save_that_cannot_be_leaves_nothing(place, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()  # in the way: fails once all is written
+    with pytest.raises(ValueError, match=rf"Could not write .*{place}"):
+        save_checkpoint(tmp_path / place, {"a": torch.ones(3)})
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder"}

@@ -9,6 +9,7 @@ import torch
 from patchdit.models.config import PatchSize
 from patchdit.models.flow import (
     SOLVERS,
+    add_noise,
     denoise,
     denoise_step,
     edit,
@@ -173,8 +174,6 @@ def test_a_soft_mask_blends_at_the_end():
 
 def test_renoising_reaches_the_level_it_came_from():
     torch.manual_seed(0)
-    from patchdit.models.flow import add_noise
-
     x0, noise, fresh = torch.full((100_000,), 2.0), torch.randn(100_000), torch.randn(100_000)
     back = add_noise(0.7 * x0 + 0.3 * noise, fresh, 0.8, 0.3)
     assert back.mean().item() == pytest.approx(0.2 * 2.0, abs=0.01)
@@ -194,8 +193,14 @@ def test_editing_forgets_the_history_and_frees_cells_at_the_present_level():
     assert torch.equal(changed.x[:, :, 0], latent(9)[:, :, 0])
     finer = torch.tensor([1.0, 0.75, 0.5, 0.4, 0.2, 0.0])
     assert edit(state, sigmas=finer).steps_left == 3
-    with pytest.raises(ValueError, match=r"noise level is 0\.5"):
-        edit(state, sigmas=shifted_sigmas(4, 3.0))
+    for wrong, message in (
+        ({"sigmas": shifted_sigmas(4, 3.0)}, r"noise level is 0\.5"),
+        ({"mask": torch.ones(2, 1, 2, 4, 4)}, r"needs \(2, 1, 3, 4, 4\)"),
+        ({"latent": latent()[:, :, :2]}, "needs"),
+        ({"x": latent()[:, :, :2]}, "another shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            edit(state, **wrong)
 
 
 def test_callback_sees_every_step_and_x0_is_its_prediction():
@@ -245,6 +250,8 @@ def test_files_that_are_no_run_are_refused(tmp_path):
         (b"hello", "not a whole safetensors file"),
         (whole.replace(b"patchdit.state", b"somebody.elses"), "holds no denoising run"),
         (whole.replace(b"random_state", b"random_stale"), "of another version"),
+        (whole.replace(b"euler", b"eular"), "of another version"),
+        (whole.replace(b'"{', b'"['), "unreadable patchdit.state"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):

@@ -34,7 +34,7 @@ def test_any_character_will_do(parts, text):
 
 
 def test_half_a_character_is_refused(parts):
-    with pytest.raises(ValueError, match="half a character .* at place 3"):
+    with pytest.raises(ValueError, match=r"half a character .* at place 3"):
         encode(parts, "a \ud83d ball")
 
 

@@ -1,6 +1,7 @@
 """run.py: what it prints, what it writes, how it ends."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -199,6 +200,19 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     run.stdout.close()
     assert (run.wait(60), run.stderr.read()) == (0, b"")
     run.stderr.close()
+
+
+def test_titles_that_a_console_cannot_show_are_escaped(tmp_path):
+    """As on Windows, whose consoles and pipes have a code page."""
+    path = tmp_path / "titles.json"
+    node = {"class_type": "SaveImage", "inputs": {}, "_meta": {"title": "红球 🎈"}}
+    path.write_text(json.dumps({"1": node}))
+    command = [sys.executable, str(ROOT / "run.py"), str(path), "--list"]
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"1  \\u7ea2\\u7403 \\U0001f388  (SaveImage)")
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 12])

@@ -130,7 +130,7 @@ def test_a_runs_clock_and_steps_survive_a_kill(tmp_path):
 
 
 def test_vae_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
-    preset = train_vae.Preset(0.05, (8, 8), ((1, 5),), 1e-3)
+    preset = train_vae.Preset(0.05, (8, 8), ((1, 5),), ((64, 64),), 1e-3)
     monkeypatch.setitem(train_vae.PRESETS, "tiny", preset)
     monkeypatch.setattr(train_vae, "latent_statistics", lambda vae: ((0.0,) * 16, (1.0,) * 16))
     args = argparse.Namespace(preset="tiny", minutes=None, lr=None, run=str(tmp_path), out=None)
@@ -147,11 +147,12 @@ def test_vae_training_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 
 def test_training_the_decoder_only_keeps_every_latent(tmp_path, monkeypatch):
-    preset = train_vae.Preset(0.02, (8, 8), ((1, 5),), 1e-2)
+    preset = train_vae.Preset(0.02, (8, 8), ((1, 5),), ((64, 64),), 1e-2)
     monkeypatch.setitem(train_vae.PRESETS, "tiny", preset)
     before = train_vae.new_vae(preset)
     before.config = replace(before.config, latent_mean=(0.5,) * 16, latent_std=(2.0,) * 16)
     blockworld.save("vae", before, tmp_path / "start", {})
+    before = blockworld.load_vae(tmp_path / "start")
     args = argparse.Namespace(preset="tiny", minutes=None, lr=None, run=str(tmp_path / "run"))
     args.out, args.start, args.decoder_only = str(tmp_path / "end"), str(tmp_path / "start"), True
     train_vae.train(args, Replicas())
