@@ -118,10 +118,6 @@ class PatchDiT(nn.Module):
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)  # pyright: ignore
-        for embedding in (self.text_embedding, self.time_embedding):
-            for module in embedding:
-                if isinstance(module, nn.Linear):
-                    nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.head.head.weight)
 
     def forward(

@@ -142,6 +142,7 @@ def _parts(entry: Any) -> tuple[Any, Any, Any]:
     entry = entry if isinstance(entry, dict) else {}
     meta = entry.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
+    title = title if isinstance(title, str) else None
     return entry.get("class_type"), entry.get("inputs", {}), title
 
 

@@ -121,6 +121,13 @@ def test_a_node_that_lacks_its_inputs_can_be_set(command):
     assert status == 0 and "value = 5" in out
 
 
+@pytest.mark.parametrize("title", [1e308, None, ["a"], ""])
+def test_a_title_that_is_no_text_is_none(command, prompt, title):
+    prompt["3"]["_meta"] = {"title": title}
+    status, _, err = command(prompt)
+    assert status == 0 and "A Number 4/4" in err
+
+
 def test_a_missing_file(command, tmp_path):
     status, _, err = command({}, "--output", str(tmp_path), "--set", "1.a=1")
     assert (status, err) == (2, "The workflow holds no nodes; need API-format or UI-format JSON.\n")

@@ -16,6 +16,7 @@ from patchdit.nodes.host.duck import Clip, Vae
 from patchdit.standalone.core_nodes import CLIPTextEncode, VAEDecode, VAEEncode
 from patchdit.standalone.executor import NodeError, run
 from patchdit.standalone.graph import WorkflowError, read_graph
+from patchdit.standalone.images import read_image
 
 
 @pytest.fixture
@@ -72,8 +73,6 @@ def test_pictures_are_saved_with_their_workflow_and_read_back(execute, session):
 
 
 def test_the_mask_is_what_is_transparent(session):
-    from patchdit.standalone.images import read_image
-
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, :, 3] = 255
     path = session.input_directory / "alpha.png"
@@ -81,6 +80,27 @@ def test_the_mask_is_what_is_transparent(session):
     image, mask = read_image(str(path))
     assert image.shape == (1, 2, 2, 3)
     assert mask.tolist() == [[[0, 0], [1, 1]]]
+
+
+def test_a_picture_stands_as_the_camera_was_held(session):
+    """Orientation 6 of EXIF: turned a quarter to the right; grey becomes RGB."""
+    _, jpeg = cv2.imencode(".jpg", np.repeat([[0], [255]], 16, axis=1).repeat(8, 0).astype("uint8"))
+    tag = b"\x01\0" + bytes.fromhex("1201 0300 0100 0000 0600 0000") + bytes(4)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + tag
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    path = session.input_directory / "turned.jpg"
+    path.write_bytes(jpeg.tobytes()[:2] + segment + jpeg.tobytes()[2:])
+    image, mask = read_image(str(path))
+    assert image.shape == (1, 16, 16, 3) and not mask.any()
+    assert image[:, :, :6].min() > 0.9 and image[:, :, 10:].max() < 0.1
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF no more", b"\x89PNG\r\n\x1a\n"])
+def test_an_unreadable_picture_is_one_sentence(session, content):
+    path = session.input_directory / "bröken.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"Cannot read image .*br.ken\.png.*OpenCV opens\.$"):
+        read_image(str(path))
 
 
 @pytest.mark.parametrize("file", ["other.mp4", "", "bars.mp4 [output]", 7])
