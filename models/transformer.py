@@ -300,15 +300,14 @@ def timestep_runs(timestep: Tensor, tokens_BLP: Tensor, lengths: Sequence[int] |
         return timestep.repeat_interleave(torch.tensor(lengths, device=timestep.device))[None]
     if timestep.ndim == 1 and lengths is None:
         timestep = timestep[:, None]
-    runs = timestep.shape[1] if timestep.ndim == 2 else 0
-    if timestep.ndim != 2 or timestep.shape[0] != B or not runs or L % runs:
+    runs = timestep.shape[1] if timestep.ndim == 2 and timestep.shape[0] == B else 0
+    if not runs or L % runs or (lengths is not None and runs != L):
         clips = f" in {len(lengths)} clips" if lengths is not None else ""
+        frames = ", per latent frame" if lengths is None else ""
         raise ValueError(
-            f"Got timesteps {tuple(timestep.shape)} for {B}x{L} tokens{clips}; need one per clip, "
-            "per latent frame or per token."
+            f"Got timesteps {tuple(timestep.shape)} for {B}x{L} tokens{clips}; need one per clip"
+            f"{frames} or per token."
         )
-    if lengths is not None and runs != 1:
-        return timestep.repeat_interleave(L // runs, dim=1)
     return timestep
 
 

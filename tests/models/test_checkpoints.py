@@ -181,6 +181,15 @@ def test_a_diffusers_file_of_ours_loads_by_its_own_names(tmp_path, monkeypatch):
         assert torch.equal(loaded.state_dict()[name], tensor)
 
 
+def test_a_model_in_memory_keeps_its_own_type_and_room():
+    model = PatchDiT(TINY)
+    tensors = {name: tensor.bfloat16() for name, tensor in PatchDiT(TINY).state_dict().items()}
+    load_strictly(model, tensors)
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, tensors[name].float())
+
+
 def test_loading_names_the_first_five_of_what_does_not_fit():
     model = PatchDiT(TINY)
     whole = model.state_dict()

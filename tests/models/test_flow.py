@@ -180,6 +180,27 @@ def test_renoising_reaches_the_level_it_came_from():
     assert back.std().item() == pytest.approx(0.8, abs=0.01)
 
 
+def test_every_renoising_draws_new_noise():
+    levels = []
+    state = start(torch.zeros(SHAPE), None, torch.tensor([1.0, 0.5, 0.0]), 1, renoise=3)
+    denoise_step(state, lambda x, sigma: levels.append(x) or torch.zeros_like(x))
+    for i, one in enumerate(levels):
+        assert one.std().item() == pytest.approx(1, abs=0.1)
+        for other in levels[:i]:
+            assert abs((one * other).mean().item()) < 0.2
+
+
+def test_a_mask_of_one_row_serves_the_whole_batch():
+    for fill in ("frames", "replace"):
+        runs = [
+            start(latent(), mask, shifted_sigmas(3), 1, fill=fill)
+            for mask in (known_frame(), known_frame()[:1])
+        ]
+        levels = [noise_levels(state) for state in runs]
+        assert torch.equal(*levels) and len(levels[0]) == 2
+        assert torch.equal(*(finish(denoise(state, towards)) for state in runs))
+
+
 def test_editing_forgets_the_history_and_frees_cells_at_the_present_level():
     state = start(latent(), known_frame(), shifted_sigmas(4), 1, solver="unipc")
     state = denoise(state, towards, steps=2)

@@ -85,6 +85,16 @@ def test_known_tokens_are_computed_once_in_a_run():
 
 
 @torch.no_grad()
+def test_narrow_weights_denoise_a_float32_latent():
+    x, (yes, no) = x_of(), contexts()
+    sigma = torch.tensor([0.9, 0.4])
+    exact = ModelDenoiser(make(), yes, no, 2.0)(x, sigma)
+    out = ModelDenoiser(make().bfloat16(), yes, no, 2.0)(x, sigma)
+    assert out.dtype == torch.float32
+    assert (out - exact).abs().mean() < 0.03 * (x - exact).abs().mean()
+
+
+@torch.no_grad()
 def test_what_image_conditioned_weights_see_beside_x():
     model = make(replace(CONFIG, in_channels=6, image_width=10))
     x, (yes, no) = x_of(), contexts()

@@ -74,6 +74,15 @@ def test_text_to_video_equals_diffusers(timesteps, patch):
 
 
 @torch.no_grad()
+def test_a_patch_of_several_frames_is_as_noisy_as_its_noisiest():
+    model = make(replace(TINY, patch=(2, 2, 2)))
+    x, context = inputs(model.config, size=(4, 4, 6))
+    by_frame = torch.tensor([[0.0, 500, 900, 20], [3.0, 3, 0, 0]])
+    expected = model(x, torch.tensor([[500.0, 900], [3.0, 0]]), context)
+    assert torch.equal(model(x, by_frame, context), expected)
+
+
+@torch.no_grad()
 def test_image_to_video_without_clip_features_equals_diffusers():
     model = make(replace(TINY, in_channels=9))
     x, context = inputs(model.config)
@@ -164,6 +173,15 @@ def test_known_tokens_do_not_feel_the_noise():
     torch.testing.assert_close(*known, atol=1e-6, rtol=0)
     seeing = [usual(v, timestep, context)[:, :, 0] for v in (x, noisier)]
     assert (seeing[0] - seeing[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("runs", [1, 3, 18])
+def test_a_video_that_is_all_known_sees_all_of_itself(runs):
+    x, context = inputs(TINY)
+    expected = make(TINY)(x, torch.zeros(2), context)
+    out = make(KNOWING)(x, torch.zeros(2, runs), context)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -275,6 +293,8 @@ def test_a_fresh_model_says_zero_and_a_host_brings_its_parts():
 
     model = PatchDiT(TINY, attention=attention, cast=cast)
     model.init_weights()
+    weight = model.blocks[0].ffn[0].weight  # Xavier: uniform, of variance 2 / (ins + outs)
+    assert weight.var().item() == pytest.approx(2 / sum(weight.shape), rel=0.1)
     x, context = inputs(TINY)
     assert model(x, torch.tensor([5.0, 6.0]), context).abs().max() == 0
     assert calls.count("attention") == 2 * TINY.layers
@@ -304,6 +324,10 @@ def test_bad_input_is_one_sentence():
         (
             lambda: model.forward_tokens(tokens, positions, t, context, [1, 2]),
             r"Clips of \[1, 2\] tokens need one row of 3 tokens; got 1x4",
+        ),
+        (
+            lambda: model.forward_tokens(tokens, positions, torch.ones(1, 2), context, [2, 2]),
+            r"timesteps \(1, 2\) for 1x4 tokens in 2 clips; need one per clip or per token",
         ),
         (lambda: model.forward_tokens(tokens, positions[:2], t[:1], context), "Got positions"),
     ]

@@ -163,6 +163,7 @@ def test_stream_state_does_not_grow(layout, monkeypatch):
             past.untyped_storage().data_ptr(): past.untyped_storage() for past in past_of(clips)
         }
         sizes.append(sum(storage.nbytes() for storage in held.values()))
+        assert sizes[-1] == sum(past.nbytes for past in past_of(clips))  # and no chunk with it
     assert sizes[2] > 0
     assert sizes[11] == sizes[2]
 
