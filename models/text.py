@@ -63,6 +63,13 @@ class TextBlock(nn.Module):
             nn.Linear(D, 4 * D, **where), nn.GELU(approximate="tanh"), nn.Linear(4 * D, D, **where)
         )
 
+    @torch.no_grad()
+    def start_small(self) -> None:
+        """Begin as hardly more than a bag of words: what words alone say is learned first."""
+        for layer in (self.out, self.mlp[2]):
+            layer.weight.mul_(0.1)  # pyright: ignore
+            layer.bias.zero_()  # pyright: ignore
+
     def forward(self, x_BSD: Tensor, mask_B11S: Tensor) -> Tensor:
         qkv = self.qkv(self.norm1(x_BSD)).unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -85,6 +92,8 @@ class TextEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, **where)
         nn.init.normal_(self.embedding.weight, std=0.5)
+        for block in self.blocks:
+            block.start_small()
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """Context [B, S, D] of padded token numbers (0 = padding)."""

@@ -60,7 +60,8 @@ class Optimizers:
     """The two optimisers of a model as one.
 
     A parameter goes to Muon if it has two or more dimensions and its name begins with none of
-    `adam`: first and last layers, embeddings and tables.
+    `adam`: first and last layers, embeddings and tables. Names that begin with one of `slow` go to
+    AdamW at a quarter of its rate.
     """
 
     def __init__(
@@ -70,19 +71,25 @@ class Optimizers:
         adam_lr: float,
         adam: tuple[str, ...] = (),
         weight_decay: float = 0.0,
+        slow: tuple[str, ...] = (),
     ):
-        matrices, rest = [], []
+        matrices, rest, slowly = [], [], []
         for name, p in model.named_parameters():
             is_matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 1
-            (matrices if is_matrix and not name.startswith(adam) else rest).append(p)
+            if name.startswith(slow):
+                slowly.append(p)
+            else:
+                (matrices if is_matrix and not name.startswith(adam) else rest).append(p)
         self.parts = []
         if matrices:
             self.parts.append(Muon(matrices, muon_lr, weight_decay=weight_decay))
-        if rest:
-            adam_settings = dict(betas=(0.9, 0.95), weight_decay=0.0, fused=True, eps=1e-9)
-            self.parts.append(torch.optim.AdamW(rest, adam_lr, **adam_settings))
+        groups = [{"params": rest, "lr": adam_lr}, {"params": slowly, "lr": adam_lr / 4}]
+        groups = [g for g in groups if g["params"]]
+        if groups:
+            settings = dict(betas=(0.9, 0.95), weight_decay=0.0, fused=True, eps=1e-9)
+            self.parts.append(torch.optim.AdamW(groups, **settings))
         self.base = [[g["lr"] for g in part.param_groups] for part in self.parts]
-        self.parameters = matrices + rest
+        self.parameters = matrices + rest + slowly
 
     def step(self, scale: float, clip: float = 1.0) -> float:
         """Apply the gradients at `scale` times the base learning rates; returns their norm."""

@@ -250,8 +250,8 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
         trainee.transformer.load_state_dict(load_transformer(args.start).state_dict())
         trainee.text.load_state_dict(load_text_encoder(args.start).state_dict())
     average = Average(trainee, preset.ema)
-    adam = (*(f"transformer.{n}" for n in EDGES), "text.embedding", "text.position")
-    optimizers = Optimizers(trainee, preset.lr, preset.lr, adam if preset.muon else ALL, 0.01)
+    adam = tuple(f"transformer.{n}" for n in EDGES) if preset.muon else ALL
+    optimizers = Optimizers(trainee, preset.lr, preset.lr, adam, 0.01, slow=("text.",))
     if payload:
         trainee.load_state_dict(payload["model"])
         average.weights = payload["average"]

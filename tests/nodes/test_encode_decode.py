@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from fractions import Fraction
 from io import BytesIO
 from types import SimpleNamespace
@@ -156,17 +155,10 @@ def test_a_failing_source_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
-def test_a_full_disk_leaves_no_file(tmp_path):
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
-        with pytest.raises(ValueError, match=rf"Cannot write .*{tmp_path.name} \(.*has room\."):
-            lazy(40).save_to(str(tmp_path / "x.mp4"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_full_disk_leaves_no_file(tmp_path, full_disk):
+    refused = pytest.raises(ValueError, match=rf"Cannot write .*{tmp_path.name} \(.*has room\.")
+    with full_disk(), refused:
+        lazy(40).save_to(str(tmp_path / "x.mp4"))
     assert list(tmp_path.iterdir()) == []
 
 

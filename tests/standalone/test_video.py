@@ -1,7 +1,6 @@
 """VIDEO values: what is written is read back, lazily and in stretches."""
 
 import json
-import resource
 import weakref
 from fractions import Fraction
 from io import BytesIO
@@ -143,15 +142,8 @@ def test_unreadable_files(tmp_path, video_file):
             InputImpl.VideoFromFile(str(path)).get_components()
 
 
-def test_a_full_disk_leaves_no_file(video, tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
-        with (
-            pytest.raises(ValueError, match=r"Cannot write .*clip\.mp4 \(.*has room\."),
-            new_file(tmp_path / "clip.mp4") as path,
-        ):
-            video.save_to(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_full_disk_leaves_no_file(video, tmp_path, full_disk):
+    refused = pytest.raises(ValueError, match=r"Cannot write .*clip\.mp4 \(.*has room\.")
+    with full_disk(), refused, new_file(tmp_path / "clip.mp4") as path:
+        video.save_to(path)
     assert list(tmp_path.iterdir()) == []
