@@ -113,12 +113,14 @@ class PatchDiT(nn.Module):
         self.head = Head(config, operations, cast, **where)
 
     def init_weights(self) -> None:
-        """Start weights for training: Xavier linears, zero biases, and a head that says zero."""
+        """Start weights for training: Xavier linears, zero biases; head and text give zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 nn.init.zeros_(module.bias)  # pyright: ignore
         nn.init.zeros_(self.head.head.weight)
+        for block in self.blocks:
+            nn.init.zeros_(block.cross_attn.o.weight)  # pyright: ignore
 
     def forward(
         self,

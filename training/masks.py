@@ -30,12 +30,13 @@ def draw_kind(generator: torch.Generator, latents: int) -> str:
 
 
 def draw_sigmas(generator: torch.Generator, shape, tokens: int) -> Tensor:
-    """Logit-normal noise levels (uniform for one in ten), shifted for the number of tokens."""
+    """Logit-normal noise levels, shifted for the number of tokens; one in five is uniform."""
     t = torch.sigmoid(torch.randn(shape, generator=generator))
-    flat = torch.rand(shape, generator=generator)
-    t = torch.where(torch.rand(shape, generator=generator) < 0.1, flat, t)
     shift = shift_for(tokens)
-    return (shift * t / (1 + (shift - 1) * t)).clamp(1e-3, 1 - 1e-4)
+    shifted = shift * t / (1 + (shift - 1) * t)
+    uniform = torch.rand(shape, generator=generator)
+    chosen = torch.rand(shape, generator=generator) < 0.2
+    return torch.where(chosen, uniform, shifted).clamp(1e-3, 1 - 1e-4)
 
 
 def draw_levels(

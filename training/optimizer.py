@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,8 @@ class Optimizers:
     """The two optimisers of a model as one.
 
     A parameter goes to Muon if it has two or more dimensions and its name begins with none of
-    `adam`: first and last layers, embeddings and tables. Names that begin with one of `slow` go to
-    AdamW at a quarter of its rate.
+    `adam`: first and last layers, embeddings and tables. A name whose `rate_of` is
+    not 1 goes to AdamW at that share of its rate.
     """
 
     def __init__(
@@ -71,25 +72,26 @@ class Optimizers:
         adam_lr: float,
         adam: tuple[str, ...] = (),
         weight_decay: float = 0.0,
-        slow: tuple[str, ...] = (),
+        rate_of: Callable[[str], float] = lambda name: 1.0,
     ):
-        matrices, rest, slowly = [], [], []
+        matrices, rest = [], defaultdict(list)
         for name, p in model.named_parameters():
+            if not p.requires_grad:
+                continue
             is_matrix = p.ndim >= 2 and min(p.shape[0], p[0].numel()) > 1
-            if name.startswith(slow):
-                slowly.append(p)
+            if is_matrix and not name.startswith(adam) and rate_of(name) == 1:
+                matrices.append(p)
             else:
-                (matrices if is_matrix and not name.startswith(adam) else rest).append(p)
+                rest[rate_of(name)].append(p)
         self.parts = []
         if matrices:
             self.parts.append(Muon(matrices, muon_lr, weight_decay=weight_decay))
-        groups = [{"params": rest, "lr": adam_lr}, {"params": slowly, "lr": adam_lr / 4}]
-        groups = [g for g in groups if g["params"]]
+        groups = [{"params": ps, "lr": adam_lr * rate} for rate, ps in rest.items()]
         if groups:
             settings = dict(betas=(0.9, 0.95), weight_decay=0.0, fused=True, eps=1e-9)
             self.parts.append(torch.optim.AdamW(groups, **settings))
         self.base = [[g["lr"] for g in part.param_groups] for part in self.parts]
-        self.parameters = matrices + rest + slowly
+        self.parameters = matrices + [p for group in groups for p in group["params"]]
 
     def step(self, scale: float, clip: float = 1.0) -> float:
         """Apply the gradients at `scale` times the base learning rates; returns their norm."""

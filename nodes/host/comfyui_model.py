@@ -28,7 +28,7 @@ from ...models.patches import token_maximum
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 
-SHIFT = 2.0  # of the noise schedule where core makes it; blockworld's 64x64 clips of 17 frames
+SHIFT = 6.0  # of the noise schedule where core makes it; blockworld's 64x64 clips of 17 frames
 
 _options: ContextVar[dict[str, Any]] = ContextVar("transformer_options")
 
