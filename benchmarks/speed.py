@@ -15,10 +15,10 @@ import argparse
 import gc
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -222,14 +222,16 @@ def _peak(name: str, which: int) -> float:
         before = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resident_megabytes()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the models
+    before = status_megabytes("VmRSS")
     work()
-    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before, 0.0)
+    return status_megabytes("VmHWM") - before
 
 
-def resident_megabytes() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+def status_megabytes(field: str) -> float:
+    """A line of Linux's own account of this process's memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def print_table(rows: list[Row]) -> None:
