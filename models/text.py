@@ -62,6 +62,7 @@ class TextBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(D, 4 * D, **where), nn.GELU(approximate="tanh"), nn.Linear(4 * D, D, **where)
         )
+        self.start_small()
 
     @torch.no_grad()
     def start_small(self) -> None:
@@ -92,8 +93,6 @@ class TextEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width, **where)
         nn.init.normal_(self.embedding.weight, std=0.5)
-        for block in self.blocks:
-            block.start_small()
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """Context [B, S, D] of padded token numbers (0 = padding)."""
