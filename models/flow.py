@@ -47,15 +47,16 @@ Predict = Callable[[Tensor, Tensor], Tensor]  # a Denoiser: (x_BCTHW, sigma) -> 
 class DenoiseState:
     """A run between two steps.
 
-    Cells whose mask is below 0.5 are known and held at `latent`. With fill "frames" they are clean
-    and the denoiser is told so, by a sigma of 0; with "replace" they carry the run's own noise
-    level. Tokens are known as a whole or not at all: a known cell of a patch that is not wholly
-    known is held at the run's noise level in both.
+    A cell whose mask is 0 is known and held at `latent` to the end; one whose mask is m is held for
+    the first 1 - m of the steps, then set free (Differential Diffusion, arXiv:2306.00950). With
+    fill "frames" held cells are clean and the denoiser is told so, by a sigma of 0; with "replace"
+    they carry the run's own noise level. Tokens are known as a whole or not at all: a known cell of
+    a patch that is not wholly known is held at the run's noise level in both.
     """
 
     x: Tensor  # (B,C,T,H,W) float32, at sigmas[step]
     latent: Tensor  # (B,C,T,H,W) clean
-    mask: Tensor  # (B,1,T,H,W), 1 generate, 0 keep; between them, finish() blends
+    mask: Tensor  # (B,1,T,H,W), 1 generate, 0 keep; between them, keep for a while
     noise: Tensor  # (B,C,T,H,W), what x was mixed with at the start
     sigmas: Tensor  # (steps + 1) falling to 0, on the CPU
     random_state: Tensor  # (1 or B, bytes) of the generators that renoise draws from
@@ -73,8 +74,13 @@ class DenoiseState:
 
     @property
     def known(self) -> Tensor:
-        """(B,1,T,H,W), true where the latent is held."""
-        return self.mask < 0.5
+        """(B,1,T,H,W), true where the latent is held now."""
+        return self.known_at(self.step)
+
+    def known_at(self, step: int) -> Tensor:
+        """(B,1,T,H,W), true where the latent is held at a step."""
+        share = step / (len(self.sigmas) - 1)
+        return (self.mask == 0) | (self.mask < 1 - share - 1e-6)
 
     @property
     def x0(self) -> Tensor:
@@ -94,9 +100,9 @@ def start(
 ) -> DenoiseState:
     """A run before its first step, from a clean latent mixed with noise at sigmas[0].
 
-    `mask` (B,1,T,H,W) is 1 where to generate, 0 where to keep; None generates everything. One
-    `seed` draws the noise of the whole batch at once, as ComfyUI does; a list has one per item,
-    whose noise is then the same in any batch.
+    `mask` (B,1,T,H,W) is 1 where to generate, 0 where to keep, and between them where to keep for
+    a share of the steps; None generates everything. One `seed` draws the noise of the whole batch
+    at once, as ComfyUI does; a list has one per item, whose noise is then the same in any batch.
     """
     latent = latent_BCTHW.float()
     if mask is None:
@@ -140,6 +146,8 @@ def denoise_step(state: DenoiseState, denoiser: Predict) -> DenoiseState:
         x0 = torch.where(state.known, state.latent, denoiser(x, sigma))
         following, history = solver(x, x0, sigmas, state.step, history)
         following = hold_known(state, following, state.step + 1)
+        if freed_at(state, state.step + 1).any():
+            history = ()
         if again:
             noise, random_state = draw_noise(x.shape, random_state)
             following = add_noise(
@@ -171,13 +179,13 @@ def denoise(
 
 
 def finish(state: DenoiseState) -> Tensor:
-    """The clean latent (B,C,T,H,W) of a run that is done, with what was known exactly as given."""
+    """The clean latent (B,C,T,H,W) of a run that is done, with what was kept exactly as given."""
     if state.steps_left:
         raise ValueError(
             f"This run has taken {state.step} of {len(state.sigmas) - 1} steps; take the other "
             f"{state.steps_left} before finishing it."
         )
-    return state.latent.lerp(state.x, state.mask)
+    return torch.where(state.mask == 0, state.latent, state.x)
 
 
 def edit(
@@ -225,18 +233,23 @@ def noise_levels(state: DenoiseState) -> Tensor:
 def cell_levels(state: DenoiseState, step: int) -> Tensor:
     """The noise level of every cell at a step, (B,1,T,H,W)."""
     sigma = state.sigmas[step].to(state.x.device)
-    if state.fill == "replace" or not state.known.any():
+    known = state.known_at(step)
+    if state.fill == "replace" or not known.any():
         return sigma.expand_as(state.mask)
-    generate = (~state.known).float().squeeze(1)
-    return sigma * spread_maximum(generate, state.patch).unsqueeze(1)
+    return sigma * spread_maximum((~known).float().squeeze(1), state.patch).unsqueeze(1)
+
+
+def freed_at(state: DenoiseState, step: int) -> Tensor:
+    """(B,1,T,H,W), true where cells held until just before a step are held no longer."""
+    return state.known_at(max(step - 1, 0)) & ~state.known_at(step)
 
 
 def hold_known(state: DenoiseState, x: Tensor, step: int) -> Tensor:
-    """x with its known cells at the latent, mixed with the first noise to their level."""
-    if not state.known.any():
+    """x with its known cells, and those just set free, at the latent mixed to their level."""
+    held = state.known_at(step) | freed_at(state, step)
+    if not held.any():
         return x
-    held = mix(state.latent, state.noise, cell_levels(state, step))
-    return torch.where(state.known, held, x)
+    return torch.where(held, mix(state.latent, state.noise, cell_levels(state, step)), x)
 
 
 def mix(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

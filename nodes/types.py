@@ -20,11 +20,15 @@ DenoiseStateWire = io.Custom("DENOISE_STATE")
 
 @dataclass(frozen=True)
 class PatchedLatent:
-    """A latent video cut into spacetime-patch tokens; `rest` is what else its LATENT carried."""
+    """A latent video cut into spacetime-patch tokens; `rest` is what else its LATENT carried.
+
+    `selected_BL` says which of them to denoise, the others being kept; None: nothing was said.
+    """
 
     tokens_BLP: Tensor
     grid: Grid
     rest: dict[str, Any] = field(default_factory=dict)
+    selected_BL: Tensor | None = None  # bool
 
 
 @dataclass(frozen=True)

@@ -164,12 +164,39 @@ def test_cells_of_a_patch_that_is_not_wholly_known_are_held_at_its_level():
     assert torch.equal(finish(denoise(state, towards))[half], latent()[half])
 
 
-def test_a_soft_mask_blends_at_the_end():
+@pytest.mark.parametrize("fill", ["frames", "replace"])
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_a_soft_cell_is_held_for_its_share_of_the_steps_and_then_set_free(fill, solver):
     mask = torch.ones(2, 1, 3, 4, 4)
-    mask[:, :, 2] = 0.75
-    state = denoise(start(latent(), mask, shifted_sigmas(3), 2), towards)
-    expected = 0.25 * latent()[:, :, 2] + 0.75 * state.x[:, :, 2]
-    torch.testing.assert_close(finish(state)[:, :, 2], expected)
+    mask[:, :, 2] = 0.5
+    state = start(latent(), mask, shifted_sigmas(4), 2, fill=fill, solver=solver)
+    for step in range(4):
+        assert state.known[:, :, 2].all() == (step < 2)
+        if step in (1, 2):  # in x at the level of "replace"; freed at the level of the run
+            level = 0.0 if fill == "frames" and step < 2 else state.sigmas[step]
+            held = (1 - level) * latent()[:, :, 2] + level * state.noise[:, :, 2]
+            assert torch.equal(state.x[:, :, 2], held)
+        state = denoise_step(state, towards)
+    assert torch.equal(finish(state)[:, :, 2], state.x[:, :, 2])
+    assert not torch.equal(state.x[:, :, 2], latent()[:, :, 2])
+
+
+def test_setting_cells_free_forgets_the_history():
+    mask = torch.ones(2, 1, 3, 4, 4)
+    mask[:, :, 2] = 0.5
+    state = start(latent(), mask, shifted_sigmas(4), 2, solver="unipc")
+    held = []
+    for _ in range(4):
+        state = denoise_step(state, towards)
+        held.append(bool(state.history))
+    assert held == [True, False, True, True]
+
+
+def test_a_nearly_kept_cell_ends_as_it_was():
+    mask = torch.ones(2, 1, 3, 4, 4)
+    mask[:, :, 2] = 0.01
+    state = denoise(start(latent(), mask, shifted_sigmas(4), 2), towards)
+    assert torch.equal(finish(state)[:, :, 2], latent()[:, :, 2])
 
 
 def test_renoising_reaches_the_level_it_came_from():
