@@ -42,3 +42,26 @@ def encode_suffix(vae, video_BCFHW: Tensor, lead: int = 2) -> Tensor:
         raise ValueError(f"A suffix of {frames} frames: the count must be a multiple of {STRIDE}.")
     still = video_BCFHW[:, :, :1].expand(-1, -1, 1 + STRIDE * lead, -1, -1)
     return vae.encode(torch.cat([still, video_BCFHW], 2))[:, :, lead + 1 :]
+
+
+def frames_back(frames: int, fps: float, at_fps: float, wanted: int) -> list[int]:
+    """The last `wanted` frames of a clip as if it had been filmed at another rate, by number.
+
+    Counted back from the last frame, the nearest each time; ends early where the clip begins.
+    """
+    places = (frames - 1 - round(i * fps / at_fps) for i in range(wanted))
+    return [place for place in places if place >= 0][::-1]
+
+
+def places_after(count: int, fps: float, at_fps: float) -> tuple[float, ...]:
+    """Where `count` frames at `fps` after a frame lie among frames made at `at_fps` after it.
+
+    Place 0 is that frame, 1 the first one made.
+    """
+    return tuple((i + 1) * at_fps / fps for i in range(count))
+
+
+def places_between(made: int, fps: float, at_fps: float) -> tuple[float, ...]:
+    """Where frames at `fps` lie among `made` frames at `at_fps` between two frames, evenly."""
+    count = max(round((made + 1) * fps / at_fps) - 1, 1)
+    return tuple((i + 1) * (made + 1) / (count + 1) for i in range(count))

@@ -4,6 +4,8 @@ from .api import ComfyExtension, io
 from .decode import DecodeVideo
 from .denoise import DenoiseStep, FinishDenoising, StartDenoising
 from .encode import EncodeVideo
+from .extend import ExtendVideo, PrepareExtend
+from .finish import FinishVideo
 from .latent import EmptyVideoLatent
 from .load import LoadBlockworld
 from .patchify import PatchifyLatent, UnpatchifyLatent
@@ -23,4 +25,7 @@ class PatchDiTExtension(ComfyExtension):
             StartDenoising,
             DenoiseStep,
             FinishDenoising,
+            ExtendVideo,
+            PrepareExtend,
+            FinishVideo,
         ]

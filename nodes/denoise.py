@@ -1,19 +1,12 @@
-"""StartDenoising, DenoiseStep, FinishDenoising: a run of a flow model, a few steps at a time.
-
-B batch, C channels, T/H/W latent frames/rows/columns.
-"""
+"""StartDenoising, DenoiseStep, FinishDenoising: a run of a flow model, a few steps at a time."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch import Tensor
-
-from ..models.flow import SOLVERS, DenoiseState, denoise_step, finish, start
-from . import host
+from ..models.flow import SOLVERS
 from .api import io
-from .clips import mask_of, rest_of
-from .types import DenoiseStateWire, Denoising
+from .clips import samples_of
+from .sampling import advance, begin, finish_run, latent_of, open_journal, seed_list
+from .types import DenoiseStateWire
 
 
 class StartDenoising(io.ComfyNode):
@@ -72,12 +65,10 @@ class StartDenoising(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, sigmas, seed, cfg, solver, seeds):
-        samples_BCTHW = host.prepare_latent(model, latent)
-        mask = mask_of(latent, samples_BCTHW.shape)
-        seed = seed_list(seeds, len(samples_BCTHW)) or seed
-        fill = host.fill_mode(model)
-        state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, fill=fill)
-        return io.NodeOutput(Denoising(model, positive, negative, cfg, state, rest_of(latent)))
+        many = seed_list(seeds, len(samples_of(latent)))
+        seed = many or seed
+        run = begin(model, positive, negative, cfg, latent, sigmas, seed, solver)
+        return io.NodeOutput(run)
 
 
 class DenoiseStep(io.ComfyNode):
@@ -99,6 +90,14 @@ class DenoiseStep(io.ComfyNode):
                     max=1000,
                     tooltip="How many steps to take; the run ends with its last noise level.",
                 ),
+                io.Boolean.Input(
+                    "checkpoint",
+                    default=False,
+                    optional=True,
+                    tooltip="Write the run to disk every few seconds: after a crash or a cancel,"
+                    " the same run goes on from there. Finish Denoising deletes it.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 DenoiseStateWire.Output(display_name="state", tooltip="The run after these steps."),
@@ -110,8 +109,9 @@ class DenoiseStep(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, state, steps):
-        after = advance(state, min(steps, state.state.steps_left))
+    def execute(cls, state, steps, checkpoint=False):
+        journal = open_journal() if checkpoint else None
+        after = advance(state, min(steps, state.state.steps_left), journal)
         return io.NodeOutput(after, latent_of(after, after.state.x0), after.state.steps_left)
 
 
@@ -125,45 +125,20 @@ class FinishDenoising(io.ComfyNode):
             description="Take all the steps that are left and give the latent. What was to be kept"
             " is kept exactly.",
             search_aliases=["sampler", "run to the end", "finish sampling"],
-            inputs=[DenoiseStateWire.Input("state", tooltip="A run under way.")],
+            inputs=[
+                DenoiseStateWire.Input("state", tooltip="A run under way."),
+                io.Boolean.Input(
+                    "checkpoint",
+                    default=True,
+                    optional=True,
+                    tooltip="Write the run to disk every few seconds: after a crash or a cancel,"
+                    " the same run goes on from there and ends with the same video.",
+                    advanced=True,
+                ),
+            ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The denoised latent.")],
         )
 
     @classmethod
-    def execute(cls, state):
-        done = advance(state, state.state.steps_left)
-        return io.NodeOutput(latent_of(done, finish(done.state)))
-
-
-def advance(run: Denoising, steps: int) -> Denoising:
-    """The run after `steps` more steps, with progress and previews; cancel stops between two."""
-    if steps == 0:
-        return run
-    report = host.step_reporter(run.model, steps)
-
-    def work(denoiser) -> DenoiseState:
-        state = run.state
-        for done in range(1, steps + 1):
-            state = denoise_step(state, denoiser)
-            report(done, state.x0)
-        return state
-
-    denoiser = host.as_denoiser(run.model, run.positive, run.negative, run.cfg)
-    return replace(run, state=denoiser.run(run.state, work))
-
-
-def latent_of(run: Denoising, samples_BCTHW: Tensor) -> dict:
-    """The LATENT of samples in the run's model space, with what else the run's LATENT carried."""
-    return {**run.rest, "samples": host.finish_latent(run.model, samples_BCTHW)}
-
-
-def seed_list(seeds: str, batch: int) -> list[int]:
-    """The seeds of "1, 2, 3", one for each of the batch; nothing for an empty text."""
-    parts = seeds.replace(",", " ").split()
-    if not all(part.isdecimal() and len(part) < 20 for part in parts):
-        raise ValueError(
-            f"Seeds are whole numbers of up to 19 digits, as in 1, 2, 3; got {seeds!r}."
-        )
-    if parts and len(parts) != batch:
-        raise ValueError(f"Got {len(parts)} seeds for a batch of {batch}; need one for each.")
-    return [int(part) for part in parts]
+    def execute(cls, state, checkpoint=False):  # a graph saved before has no checkpoint
+        return io.NodeOutput(finish_run(state, open_journal() if checkpoint else None))

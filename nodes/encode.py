@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 
 from ..models.timeline import STRIDE
-from .api import Input, io
+from .api import io
 from .clips import DEFAULT_FPS, FPS, FRAMES, latent_length
+from .footage import frames_of
 from .host import encode_frames, progress
 
 FITS = ["pad", "trim", "error"]
@@ -73,19 +73,6 @@ class EncodeVideo(io.ComfyNode):
         if len(fitted_FHWC) > len(frames_FHWC):
             latent[FRAMES] = len(frames_FHWC)
         return io.NodeOutput(latent, audio, fps)
-
-
-def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:
-    """Frames (F,H,W,3), audio and frames per second of a VIDEO, or of images at `fps`."""
-    if not isinstance(video, Input.Video):
-        return video[..., :3], None, fps
-    try:
-        parts = video.get_components()
-    except FFmpegError as error:
-        raise ValueError(
-            f"The video cannot be read ({error}); need a file that FFmpeg opens."
-        ) from error
-    return parts.images[..., :3], parts.audio, float(parts.frame_rate)
 
 
 def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:

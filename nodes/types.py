@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ..models.assembly import Piece
 from ..models.flow import DenoiseState
 from ..models.patches import Grid
 from .api import io
 
 Patches = io.Custom("PATCHES")
 DenoiseStateWire = io.Custom("DENOISE_STATE")
+PlanWire = io.Custom("PLAN")
 
 
 @dataclass(frozen=True)
@@ -44,3 +46,23 @@ class Denoising:
     cfg: float
     state: DenoiseState
     rest: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a denoised window becomes the whole clip again.
+
+    `latent` is the window as it was prepared, with its noise mask: what it keeps is pasted back.
+    `parts` are the latents given out, in order: given ones, and slices of the window's frames.
+    `pieces` are the frames given out; made ones are decoded from the window.
+    """
+
+    vae: Any
+    latent: dict[str, Any]
+    parts: tuple[Tensor | slice, ...]
+    pieces: tuple[Piece, ...]
+    fps: float
+    size: tuple[int, int]  # height and width in pixels
+    audio: dict | None
+    seams: tuple[int, ...]  # frames at which another piece begins
+    report: str

@@ -37,7 +37,7 @@ class CompiledOften:
         return (self.compiled if key in self.chosen else self.function)(*args)
 
 
-def compile_often(transformer: PatchDiT, after: int = 30, most: int = 12) -> None:
+def compile_often(transformer: PatchDiT, after: int = 30, most: int = 5) -> None:
     """Compile a transformer's blocks and text side for common shapes, in place.
 
     About 1.5 times the steps of eager training on a CPU. Passes that keep or use cached keys, or

@@ -9,6 +9,10 @@ Both sides offer:
 - `as_denoiser(model, positive, negative, cfg)`: its `run(state, work)` calls `work(denoiser)`.
 - `progress(total)` and `step_reporter(model, total)`: report, and stop when the user cancels.
 - `weights_folder()`: where users put weights of their own.
+- `fingerprint(model)`: a sha256 of weights and patches, the same in every process.
+- `journal_folder()`: where runs under way are written; it outlives a restart.
+- `state_folders()`: where saved runs are looked for, first of all where `new_state_path(prefix)`
+  makes a path for the next one.
 """
 
 import importlib.util
@@ -19,12 +23,16 @@ if importlib.util.find_spec("comfy_api") is None:
     from .alone import (
         as_denoiser,
         fill_mode,
+        fingerprint,
         finish_latent,
+        journal_folder,
         make_clip,
         make_model,
         make_vae,
+        new_state_path,
         prepare_latent,
         progress,
+        state_folders,
         step_reporter,
         weights_folder,
     )
@@ -32,12 +40,16 @@ else:
     from .comfyui import (
         as_denoiser,
         fill_mode,
+        fingerprint,
         finish_latent,
+        journal_folder,
         make_clip,
         make_model,
         make_vae,
+        new_state_path,
         prepare_latent,
         progress,
+        state_folders,
         step_reporter,
         weights_folder,
     )
@@ -47,14 +59,18 @@ __all__ = [
     "decode_frames",
     "encode_frames",
     "fill_mode",
+    "fingerprint",
     "finish_latent",
+    "journal_folder",
     "latent_channels",
     "make_clip",
     "make_model",
     "make_vae",
+    "new_state_path",
     "prepare_latent",
     "progress",
     "spatial_stride",
+    "state_folders",
     "step_reporter",
     "weights_folder",
 ]

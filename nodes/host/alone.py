@@ -14,11 +14,17 @@ import torch
 from torch import Tensor
 
 from ...models.blockworld import FOLDER
+from ...models.digests import digest_weights
 from ...models.flow import DenoiseState
 from ...models.guidance import Denoiser, ModelDenoiser
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
+from ...standalone.folders import (
+    get_input_directory,
+    get_output_directory,
+    get_save_image_path,
+)
 from ...standalone.host import ProgressBar, get_torch_device, throw_if_interrupted
 from ..clips import Latent, check_channels, samples_of
 from .duck import Clip, Model, Vae
@@ -118,3 +124,21 @@ def step_reporter(model: Model, total: int) -> Callable[[int, Tensor], None]:
 
 def weights_folder() -> Path:
     return FOLDER
+
+
+def fingerprint(model: Model) -> str:
+    return digest_weights(model.network.state_dict().items())
+
+
+def journal_folder() -> Path:
+    """In the output folder: the temporary one is gone when a run is started again."""
+    return Path(get_output_directory()) / ".patchdit" / "journal"
+
+
+def state_folders() -> list[Path]:
+    return [Path(get_output_directory()), Path(get_input_directory())]
+
+
+def new_state_path(prefix: str) -> Path:
+    folder, name, counter, *_ = get_save_image_path(prefix, get_output_directory())
+    return Path(folder) / f"{name}_{counter:05}_.safetensors"

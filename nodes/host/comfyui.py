@@ -21,6 +21,7 @@ import latent_preview
 import torch
 from torch import Tensor
 
+from ...models.digests import digest, digest_weights
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
@@ -32,12 +33,16 @@ from .duck import Clip, Load, Vae
 __all__ = [
     "as_denoiser",
     "fill_mode",
+    "fingerprint",
     "finish_latent",
+    "journal_folder",
     "make_clip",
     "make_model",
     "make_vae",
+    "new_state_path",
     "prepare_latent",
     "progress",
+    "state_folders",
     "step_reporter",
     "weights_folder",
 ]
@@ -119,3 +124,44 @@ def step_reporter(model: Any, total: int) -> Callable[[int, Tensor], None]:
 
 def weights_folder() -> Path:
     return Path(folder_paths.models_dir) / "patchdit"
+
+
+PATCHES = (
+    "patches",
+    "object_patches",
+    "weight_wrapper_patches",
+    "hook_patches",
+    "injections",
+    "wrappers",
+    "model_options",
+)
+
+
+def fingerprint(model: Any) -> str:
+    """A sha256 of the weights as they were loaded and of all that is patched onto them.
+
+    Weights that a LoRA is merged into count as they were before: how much of a model is loaded and
+    patched at a time depends on memory. `patches_uuid` is another in every process, so not that.
+    """
+    weights = model.model_state_dict("diffusion_model.")
+    weights |= {name: kept.weight for name, kept in model.backup.items() if name in weights}
+    weights |= {name: kept[0] for name, kept in model.hook_backup.items() if name in weights}
+    patched = {name: getattr(model, name, None) for name in PATCHES}
+    schedule = model.get_model_object("model_sampling")
+    kind = type(model.model).__qualname__
+    return digest((kind, digest_weights(weights.items()), patched, schedule), sample=True)
+
+
+def journal_folder() -> Path:
+    """Among ComfyUI's own files of the user's: temp/ is wiped at every start."""
+    return Path(folder_paths.get_system_user_directory("patchdit")) / "journal"
+
+
+def state_folders() -> list[Path]:
+    return [Path(folder_paths.get_output_directory()), Path(folder_paths.get_input_directory())]
+
+
+def new_state_path(prefix: str) -> Path:
+    output = folder_paths.get_output_directory()
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, output)
+    return Path(folder) / f"{name}_{counter:05}_.safetensors"

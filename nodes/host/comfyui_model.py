@@ -9,6 +9,7 @@ LATENT wires carry raw VAE means.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.conds
@@ -22,13 +23,15 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ...models.attention import sdpa
-from ...models.blocks import Pass
+from ...models.blocks import KnownCache, Pass, TextKeysValues
 from ...models.config import TransformerConfig
 from ...models.patches import token_maximum
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 
 SHIFT = 6.0  # of the noise schedule where core makes it; blockworld's 64x64 clips of 17 frames
+LEVELS = "patchdit_levels"  # conditioning: each cell's share of the step's noise level, B1THW
+RUN_CACHE = "patchdit_run_cache"  # transformer option: a RunCache
 
 _options: ContextVar[dict[str, Any]] = ContextVar("transformer_options")
 
@@ -42,6 +45,33 @@ def attend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None =
     return optimized_attention(
         q_BNLH, k_BNSH, v_BNSH, q_BNLH.shape[1], transformer_options=options, **shape
     )
+
+
+@dataclass
+class PromptCache:
+    """What stays the same for one set of prompts from step to step."""
+
+    context_BSD: Tensor
+    text: TextKeysValues
+    known: KnownCache = field(default_factory=KnownCache)
+
+
+@dataclass
+class RunCache:
+    """Keys and values of text and known tokens; it must not outlive the weights it was made with.
+
+    Prompts are told apart by the ids that core gives them for a run. A wrapper may still change
+    their features between steps, so those are compared; known tokens are by KnownCache itself.
+    """
+
+    prompts: dict[tuple, PromptCache] = field(default_factory=dict)
+
+    def of(self, network: PatchDiT, ids: tuple, context_BSD: Tensor) -> PromptCache:
+        held = self.prompts.get(ids)
+        if held is None or not torch.equal(held.context_BSD, context_BSD):
+            held = PromptCache(context_BSD, network.text_keys_values(context_BSD))
+            self.prompts[ids] = held
+        return held
 
 
 class HostPatchDiT(PatchDiT):
@@ -62,11 +92,27 @@ class HostPatchDiT(PatchDiT):
         return executor.execute(x, timesteps, context, control, options, **kwargs)
 
     def _velocity(self, x, timesteps, context, control=None, transformer_options=None, **kwargs):
-        token = _options.set(transformer_options or {})
+        options = transformer_options or {}
+        token = _options.set(options)
         try:
-            return super().forward(x, timesteps, context)
+            text, known = self._held(options, timesteps, context)
+            return super().forward(x, timesteps, text, cache=known)
         finally:
             _options.reset(token)
+
+    def _held(self, options: dict, timesteps: Tensor, context: Tensor):
+        """The text, and the cache of known tokens, that this run holds for these prompts.
+
+        A patch on a block may do something else at every step: then known tokens are not cached.
+        """
+        run: RunCache | None = options.get(RUN_CACHE)
+        if run is None:
+            return context, None
+        held = run.of(self, tuple(options.get("uuids", ())), context)
+        known = timesteps == 0
+        caching = self.config.known_attends_known and bool((known == known[:1]).all())
+        patched = bool(options.get("patches_replace", {}).get("dit"))
+        return held.text, held.known if caching and not patched else None
 
     def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
         """All blocks in turn, each through its replacement patch where there is one."""
@@ -126,15 +172,24 @@ class PatchDiTModel(comfy.model_base.BaseModel):
         if kwargs.get("cross_attn") is not None:
             conds["c_crossattn"] = comfy.conds.CONDRegular(kwargs["cross_attn"])
         if kwargs.get("denoise_mask") is not None and self.config.frame_timesteps:
-            conds["denoise_mask"] = comfy.conds.CONDRegular(kwargs["denoise_mask"][:, :1])
+            conds["denoise_mask"] = comfy.conds.CONDNoiseShape(kwargs["denoise_mask"][:, :1])
         return conds
 
     def process_timestep(self, timestep, x=None, denoise_mask=None, **kwargs):
-        """(B), or one timestep per token, (B,L), where a mask says what is known."""
-        if denoise_mask is None:
-            return timestep
-        generate_BL = token_maximum(denoise_mask[:, 0].float(), self.config.patch) >= 0.5
-        return timestep[:, None] * generate_BL
+        """(B), or where cells differ one per latent frame, (B,T), or per token, (B,L).
+
+        Our sampler says each cell's share of the step's level; core's say what a mask keeps.
+        """
+        share = kwargs.get(LEVELS)
+        if share is None:
+            if denoise_mask is None:
+                return timestep
+            share = denoise_mask >= 0.5
+        share_BTHW = share[:, 0].to(timestep)
+        cells_BTN = share_BTHW.flatten(2)
+        if (cells_BTN == cells_BTN[..., :1]).all():
+            return timestep[:, None] * cells_BTN[..., 0]
+        return timestep[:, None] * token_maximum(share_BTHW, self.config.patch)
 
     def scale_latent_inpaint(self, sigma, noise, latent_image, **kwargs):
         return (

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import comfy.conds
 import comfy.patcher_extension
 import comfy.samplers
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ...models.flow import DenoiseState
 from ...models.guidance import Denoiser
-from .comfyui_model import PatchDiTModel
+from .comfyui_model import LEVELS, RUN_CACHE, PatchDiTModel, RunCache
 
 Result = TypeVar("Result")
 
@@ -32,7 +33,8 @@ class Steps(comfy.samplers.Sampler):
     """A sampler that lends the guided model to `work` and keeps what it returns.
 
     x stays in model space and the schedule is the whole run's, so that wrappers see the same step
-    numbers however the run is cut up.
+    numbers however the run is cut up. What can be reused is kept for one call of `sample`, in which
+    only hooks on a prompt (core's scheduled LoRAs) change weights: with those nothing is kept.
     """
 
     def __init__(self, work: Callable[[Denoiser], Any]):
@@ -50,13 +52,50 @@ class Steps(comfy.samplers.Sampler):
         denoise_mask=None,
         disable_pbar=False,
     ):
+        extra_args = dict(extra_args)
+        entries = [entry for prompt in model_wrap.conds.values() for entry in prompt]
+        if not any(entry.get("hooks") for entry in entries):
+            extra_args["model_options"] = with_cache(extra_args["model_options"])
+
         def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
-            sigma_B = sigma.flatten(1).amax(1) if sigma.ndim > 1 else sigma  # the mask has the rest
-            x0 = model_wrap(x_BCTHW.to(noise), sigma_B.to(noise), **extra_args)
-            return x0.to(x_BCTHW)
+            x, sigma = x_BCTHW.to(noise), sigma.to(noise)
+            share = None if sigma.ndim == 1 else level_shares(sigma, x)
+            give_levels(model_wrap.conds, share)
+            sigma_B = sigma if share is None else sigma.amax().expand(len(x))
+            x0 = model_wrap(x, sigma_B, **extra_args)
+            # Core takes x0 = x - sigma_B v; a cell at a share of that level goes as much less far.
+            return (x0 if share is None else torch.lerp(x, x0, share)).to(x_BCTHW)
 
         self.result = self.work(denoise)
         return noise
+
+
+def with_cache(model_options: dict) -> dict:
+    """The options with a new RunCache for the network."""
+    options = {**model_options.get("transformer_options", {}), RUN_CACHE: RunCache()}
+    return {**model_options, "transformer_options": options}
+
+
+def level_shares(sigma: Tensor, x_BCTHW: Tensor) -> Tensor:
+    """(B,1,T,H,W), noise levels (B,T) or (B,T,H,W) as shares of the highest, exactly 1 there."""
+    top = sigma.amax()
+    share = sigma / top if top > 0 else torch.zeros_like(sigma)
+    return (
+        share.reshape(*share.shape, *(1,) * (4 - share.ndim)).unsqueeze(1).expand_as(x_BCTHW[:, :1])
+    )
+
+
+def give_levels(conds: dict[str, list[dict]], share_B1THW: Tensor | None) -> None:
+    """Tell the network each cell's share of the step's level, or that all have the whole.
+
+    It goes with the prompts of the run, which are the guider's own copies, so that core cuts it
+    with x for areas and context windows.
+    """
+    for entries in conds.values():
+        for entry in entries:
+            entry["model_conds"] = {k: v for k, v in entry["model_conds"].items() if k != LEVELS}
+            if share_B1THW is not None:
+                entry["model_conds"][LEVELS] = comfy.conds.CONDNoiseShape(share_B1THW)
 
 
 class HostDenoiser:
@@ -72,14 +111,24 @@ class HostDenoiser:
 
     def run(self, state: DenoiseState, work: Callable[[Denoiser], Result]) -> Result:
         """`work(denoiser)`, with the model loaded and the host's wrappers around it."""
+        check_fill(self._model, state)
         warn_of_wrappers(self._model)
         steps = Steps(work)
-        mask = (~state.known).float() if state.fill == "frames" and state.known.any() else None
         like = state.x
         self._guider.sample(
-            like, torch.zeros_like(like), steps, state.sigmas, mask, disable_pbar=True, seed=0
+            like, torch.zeros_like(like), steps, state.sigmas, disable_pbar=True, seed=0
         )
         return steps.result
+
+
+def check_fill(model: Any, state: DenoiseState) -> None:
+    """ValueError where a run holds what is known in a way that the weights were not trained for."""
+    if state.fill == "frames" and bool((state.mask < 1).any()) and fill_mode(model) != "frames":
+        name = type(model.model).__name__
+        raise ValueError(
+            f"This run keeps known latents at noise level 0, for which MODEL, {name}, was not"
+            " trained: start it anew with this MODEL (Start Denoising)."
+        )
 
 
 def one_by_one(args: dict) -> list[Tensor]:

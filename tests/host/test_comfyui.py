@@ -144,6 +144,13 @@ def test_core_euler_on_our_model_equals_our_euler(comfyui):
     assert (ours - core).abs().max() < 1e-4
 
 
+def test_core_euler_holds_a_region_as_ours_does(comfyui):
+    """Core masks by itself; the network hears of it by the noise mask."""
+    ours = saved_latent(comfyui, region(workflow(n5_steps=5)))
+    graph = core_euler(region(workflow(n5_steps=5)))
+    assert (ours - saved_latent(comfyui, graph)).abs().max() < 1e-4
+
+
 def test_core_ksampler_with_cfg(comfyui):
     graph = workflow()
     links = {name: graph["6"]["inputs"][name] for name in ("model", "positive", "negative")}
@@ -157,14 +164,14 @@ def test_core_ksampler_with_cfg(comfyui):
     assert torch.isfinite(latent).all() and latent.std() > 0.1
 
 
-def region(graph):
-    """The graph with a mask of core's that keeps the left half of the picture."""
+def region(graph, kept=0.0):
+    """The graph with a mask of core's: the left half of the picture at `kept`, the rest at 1."""
 
     def mask(value, width):
         return {"class_type": "SolidMask", "inputs": dict(value=value, width=width, height=64)}
 
-    graph["30"], graph["31"] = mask(1.0, 64), mask(0.0, 32)
-    place = dict(destination=["30", 0], source=["31", 0], x=0, y=0, operation="and")
+    graph["30"], graph["31"] = mask(1.0, 64), mask(kept, 32)
+    place = dict(destination=["30", 0], source=["31", 0], x=0, y=0, operation="multiply")
     graph["32"] = {"class_type": "MaskComposite", "inputs": place}
     masked = {"samples": ["4", 0], "mask": ["32", 0]}
     graph["33"] = {"class_type": "SetLatentNoiseMask", "inputs": masked}
@@ -172,17 +179,19 @@ def region(graph):
     return graph
 
 
-def test_a_region_is_kept_and_equals_the_run_without_comfyui(comfyui, monkeypatch):
-    graph = region(workflow(n5_steps=4))
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_region_is_kept_and_equals_the_run_without_comfyui(comfyui, monkeypatch, kept):
+    graph = region(workflow(n5_steps=4), kept)
     inside = saved_latent(comfyui, graph)
     mask_FHW = torch.ones(1, 64, 64)
-    mask_FHW[:, :, :32] = 0
+    mask_FHW[:, :, :32] = kept
     mask = mask_of({"noise_mask": mask_FHW}, tuple(inside.shape))
     outside = alone(monkeypatch, comfyui, "tiny", graph, mask)
     assert (inside - outside).abs().max() < 1e-4
     # An empty latent is zeros in the model's own space, and comes back as the VAE's mean.
-    kept = inside[..., :4]
-    assert (kept - kept[:, :, :1, :1, :1]).abs().max() < 1e-5
+    held = inside[..., :4]
+    spread = (held - held[:, :, :1, :1, :1]).abs().max()
+    assert spread < 1e-5 if kept == 0 else spread > 0.1
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -207,14 +216,21 @@ def test_previews_and_step_caches(comfyui):
     assert "easycache on this MODEL" in comfyui.log
 
 
-def test_single_steps_equal_one_run(comfyui):
-    whole = saved_latent(comfyui, workflow(n5_steps=4))
-    graph = workflow(n5_steps=4)
+@pytest.mark.parametrize("kept", [None, 0.0, 0.6])
+def test_single_steps_equal_one_run(comfyui, kept):
+    """Also where what a run computes once, known tokens, is computed anew by every node."""
+
+    def graph():
+        plain = workflow(n5_steps=4)
+        return plain if kept is None else region(plain, kept)
+
+    whole = saved_latent(comfyui, graph())
+    single = graph()
     for id, before in (("40", "6"), ("41", "40")):
         inputs = {"state": [before, 0], "steps": 1}
-        graph[id] = {"class_type": "PatchDiT_DenoiseStep", "inputs": inputs}
-    graph["7"]["inputs"]["state"] = ["41", 0]
-    assert torch.equal(saved_latent(comfyui, graph), whole)
+        single[id] = {"class_type": "PatchDiT_DenoiseStep", "inputs": inputs}
+    single["7"]["inputs"]["state"] = ["41", 0]
+    assert torch.equal(saved_latent(comfyui, single), whole)
 
 
 def test_cancel_stops_a_run(comfyui):

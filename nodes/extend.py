@@ -1,0 +1,182 @@
+"""ExtendVideo and PrepareExtend: a clip goes on, or begins earlier.
+
+B batch, C channels, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+from ..models.extend import extend_backwards, extend_forwards
+from .api import io
+from .drift import drift_watch
+from .extension import Extent, joined, plan_of, prepare_extension, shortened, still_of
+from .footage import Footage, read_footage
+from .host.facts import facts_of
+from .types import PlanWire
+from .verbs import (
+    Sampling,
+    checkpoint_input,
+    clip_inputs,
+    finish_plan,
+    journaled,
+    sampling_inputs,
+    seeds_of,
+    verb_outputs,
+    window_inputs,
+    window_latents,
+)
+
+
+def extent_inputs() -> list:
+    """direction, seconds and from_frame."""
+    return [
+        io.Combo.Input(
+            "direction",
+            options=["forwards", "backwards"],
+            default="forwards",
+            tooltip="forwards: what happens after the clip; backwards: what led to it.",
+        ),
+        io.Float.Input(
+            "seconds",
+            default=2.0,
+            min=0.01,
+            max=600.0,
+            step=0.125,
+            tooltip="Length of the new part.",
+        ),
+        io.Int.Input(
+            "from_frame",
+            default=-1,
+            min=-1,
+            max=1_000_000,
+            tooltip="Forwards: go on after this frame and drop those behind it (another take of a"
+            " bad end). Backwards: keep the clip from this frame on. -1: the whole clip.",
+        ),
+    ]
+
+
+class ExtendVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_ExtendVideo",
+            display_name="Extend Video",
+            category="PatchDiT/extend",
+            description="Make a clip longer, forwards or backwards in time, in as many windows as"
+            " it takes. The clip's own frames come out exactly as they went in.",
+            search_aliases=["extend", "continue video", "longer video", "prequel", "backwards"],
+            inputs=[
+                *clip_inputs(),
+                *sampling_inputs(),
+                *extent_inputs(),
+                io.String.Input(
+                    "seeds",
+                    default="",
+                    tooltip="Several takes in one go: seeds such as 1, 2, 3. Several beginnings for"
+                    " one ending, or endings for one beginning. Empty: the one seed above.",
+                    advanced=True,
+                ),
+                *window_inputs(),
+                io.Float.Input(
+                    "drift_limit",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Stop after a window whose brightness or colour has moved further from"
+                    " the clip's than this share of the whole range; 0: never.",
+                    advanced=True,
+                ),
+                checkpoint_input(),
+            ],
+            outputs=verb_outputs(several=True),
+        )
+
+    @classmethod
+    def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
+        clip = clip_from(video, vae, direction, from_frame, settings)
+        job = prepare_extension(clip, extent_of(direction, seconds, settings))
+        takes = [extend(job, one, settings) for one in seeds_of(seeds, seed)]
+        return io.NodeOutput(*map(list, zip(*takes, strict=True)))
+
+
+class PrepareExtend(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_PrepareExtend",
+            display_name="Prepare Extend",
+            category="PatchDiT/extend",
+            description="The latent in which a sampler of your own makes a clip longer, in one"
+            " window. Finish Video puts the clip together again.",
+            search_aliases=["extend", "continue video", "ksampler", "sampler of my own"],
+            inputs=[
+                *clip_inputs(),
+                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                *extent_inputs(),
+                *window_inputs(),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="For a sampler: the known part and a noise mask."
+                ),
+                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video, vae, direction, seconds, from_frame, **settings):
+        clip = clip_from(video, vae, direction, from_frame, settings)
+        job = prepare_extension(clip, extent_of(direction, seconds, settings))
+        if len(job.lengths()) > 1:
+            raise ValueError(
+                f"Setting seconds is {seconds:g}, which takes {len(job.lengths())} windows; make it"
+                " shorter or the window longer, or use Extend Video."
+            )
+        plan = plan_of(job)
+        return io.NodeOutput(plan.latent, plan)
+
+
+def clip_from(video, vae, direction: str, from_frame: int, settings: dict) -> Footage:
+    """The part of the clip that is kept."""
+    clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
+    if from_frame < 0:
+        return clip
+    if from_frame >= clip.frames:
+        raise ValueError(
+            f"Setting from_frame is {from_frame}; the clip has frames 0 to {clip.frames - 1}."
+        )
+    forwards = direction == "forwards"
+    return clip.part(0, from_frame + 1) if forwards else clip.part(from_frame, clip.frames)
+
+
+def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
+    model = settings["model"]
+    context = settings["context"]
+    return Extent(
+        direction == "backwards",
+        seconds,
+        window_latents(model, settings["window"]),
+        window_latents(model, context, "context") if context else 0,
+        settings["generate_fps"] or facts_of(model).fps,
+    )
+
+
+def extend(job, seed: int, settings: dict) -> tuple:
+    """One take: LATENT, VIDEO, seams and report."""
+    sampling = Sampling.of(settings, seed)
+    size = job.extent.window, job.context
+
+    def work(journal):
+        fill = sampling.fill(job.extent.fps, journal)
+        watch = drift_watch(job.clip, settings["drift_limit"])
+        if job.extent.backwards:
+            return extend_backwards(job.front_1CTHW, job.new, *size, fill, watch)
+        still = lambda latent: still_of(job.clip, latent)  # noqa: E731
+        return extend_forwards(job.front_1CTHW, job.new, *size, fill, still, watch)
+
+    sequence = journaled(settings["checkpoint"], work)
+    made = sequence.shape[2] - job.front_1CTHW.shape[2]
+    plan = plan_of(shortened(job, made))
+    stopped = "" if made == job.new else "\nStopped early: the drift passed drift_limit."
+    latent, video = finish_plan(plan, joined(job, sequence))
+    return latent, video, ", ".join(map(str, plan.seams)), plan.report + stopped

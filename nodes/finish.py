@@ -1,0 +1,30 @@
+"""FinishVideo: the other end of every Prepare node."""
+
+from __future__ import annotations
+
+from .api import io
+from .types import PlanWire
+from .verbs import finish_plan, verb_outputs
+
+
+class FinishVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_FinishVideo",
+            display_name="Finish Video",
+            category="PatchDiT/extend",
+            description="Put a clip together from a latent that a sampler denoised as a Prepare"
+            " node planned. What was known is pasted back exactly.",
+            search_aliases=["finish extend", "finish stitch", "assemble video"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="The planned latent, denoised."),
+                PlanWire.Input("plan", tooltip="From the Prepare node that gave the latent."),
+            ],
+            outputs=verb_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, latent, plan):
+        whole, video = finish_plan(plan, latent)
+        return io.NodeOutput(whole, video, ", ".join(map(str, plan.seams)), plan.report)

@@ -1,0 +1,151 @@
+"""What a verb is given: a VIDEO, an IMAGE batch or a LATENT, as one clip; and VIDEOs given out.
+
+B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames; frames_FHWC are RGB in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from av.error import FFmpegError
+from torch import Tensor
+
+from ..models.assembly import Made, Piece, pad_to, play
+from ..models.timeline import STRIDE, encode_suffix, pixel_frames
+from . import host
+from .api import Input
+from .clips import DEFAULT_FPS, FPS, real_frames, samples_of
+from .sound import place
+from .video import LazyVideo
+
+SAME_RATE = 0.02  # rates that differ by less count as one, as 29.97 and 30 do
+PATCH = 2  # latent rows and columns of a patch, of Blockworld and Wan alike
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One clip: its frames, and its latents where it came as those."""
+
+    vae: Any
+    frames_FHWC: Tensor
+    fps: float
+    audio: dict | None = None
+    latent_1CTHW: Tensor | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.frames_FHWC)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.frames_FHWC.shape[1], self.frames_FHWC.shape[2]
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.fps
+
+    def part(self, first: int, stop: int) -> Footage:
+        """Frames first .. stop - 1, with their sound; latents as far as they hold just those."""
+        if (first, stop) == (0, self.frames):
+            return self
+        latent = None
+        if self.latent_1CTHW is not None and first == 0 and (stop - 1) % STRIDE == 0:
+            latent = self.latent_1CTHW[:, :, : (stop - 1) // STRIDE + 1]
+        audio = place(self.audio, -first / self.fps, (stop - first) / self.fps)
+        frames_FHWC = self.frames_FHWC[first:stop]
+        return replace(self, frames_FHWC=frames_FHWC, audio=audio, latent_1CTHW=latent)
+
+
+def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = None) -> Footage:
+    """The clip on a VIDEO, IMAGE or LATENT wire; `fps` is of images and of latents that say none.
+
+    `audio` goes with it, in place of a VIDEO's own. A LATENT is decoded: its frames are what
+    decoding gives, bit for bit.
+    """
+    if not isinstance(video, dict):
+        frames_FHWC, own, fps = frames_of(video, fps or DEFAULT_FPS)
+        if not len(frames_FHWC):
+            raise ValueError("The video has no frames; need at least one.")
+        return Footage(vae, frames_FHWC.float().cpu(), fps, audio or own)
+    samples = samples_of(video, host.latent_channels(vae))
+    if len(samples) != 1:
+        raise ValueError(
+            f"The latent is a batch of {len(samples)} clips; this node takes one at a time"
+            " (Latent From Batch picks one)."
+        )
+    frames_FHWC = torch.cat(list(host.decode_frames(vae, samples)))[: real_frames(video)]
+    whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
+    latent = samples.float().cpu() if whole else None
+    return Footage(vae, frames_FHWC, video.get(FPS) or fps or DEFAULT_FPS, audio, latent)
+
+
+def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:
+    """Frames (F,H,W,3), audio and frames per second of a VIDEO, or of images at `fps`."""
+    if not isinstance(video, Input.Video):
+        return video[..., :3], None, fps
+    try:
+        parts = video.get_components()
+    except FFmpegError as error:
+        raise ValueError(
+            f"The video cannot be read ({error}); need a file that FFmpeg opens."
+        ) from error
+    return parts.images[..., :3], parts.audio, float(parts.frame_rate)
+
+
+def same_rate(fps: float, other: float) -> bool:
+    return abs(fps / other - 1) < SAME_RATE
+
+
+def grid_of(vae: Any) -> int:
+    """Pixels that frames must be multiples of: a patch of latent cells."""
+    return PATCH * host.spatial_stride(vae)
+
+
+def encode_clip(vae: Any, frames_FHWC: Tensor) -> Tensor:
+    """The latents_1CTHW of 1 + 4k frames of any size, padded to whole patches."""
+    padded = pad_to(frames_FHWC, grid_of(vae))
+    return host.encode_frames(vae, padded, host.progress(len(padded))).float().cpu()
+
+
+def encode_ending(vae: Any, frames_FHWC: Tensor, lead: int = 2) -> Tensor:
+    """The latents_1CTHW of 4k frames that stand at the end of a sequence."""
+
+    class Frames:
+        """The host's VAE as `encode_suffix` wants one: video in -1..1."""
+
+        @staticmethod
+        def encode(video_BCFHW: Tensor) -> Tensor:
+            return encode_clip(vae, (video_BCFHW[0].movedim(0, -1) + 1) / 2)
+
+    return encode_suffix(Frames, frames_FHWC.movedim(-1, 0)[None] * 2 - 1, lead)
+
+
+def last_frame_as_image(vae: Any, latent_1CTHW: Tensor) -> Tensor:
+    """The last frame of a clip's latents, encoded as an image latent_1C1HW."""
+    frame_HWC = None
+    for chunk_FHWC in host.decode_frames(vae, latent_1CTHW):
+        frame_HWC = chunk_FHWC[-1]
+    return encode_clip(vae, frame_HWC[None])  # pyright: ignore[reportOptionalSubscript]
+
+
+def video_of(
+    vae: Any, pieces: tuple[Piece, ...], fps: float, size: tuple[int, int], audio: dict | None
+) -> LazyVideo:
+    """A VIDEO that plays pieces, decoding as it goes; `size` is height and width."""
+    decode = partial(host.decode_frames, vae)
+    frames = sum(piece.frames for piece in pieces)
+
+    def source() -> Iterator[Tensor]:
+        return play(pieces, decode)
+
+    return LazyVideo(source, (size[1], size[0]), frames, fps, audio)
+
+
+def whole_clip(latent_1CTHW: Tensor, size: tuple[int, int]) -> Made:
+    """All frames of a latent."""
+    return Made(latent_1CTHW, 0, pixel_frames(latent_1CTHW.shape[2]), size=size)

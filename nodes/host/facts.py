@@ -1,0 +1,43 @@
+"""What a family of video models was trained at, where its weights do not say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...models.solvers import shift_for
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Frames per second and the longest clip, in frames, that a model knows."""
+
+    fps: float
+    frames: int
+
+
+BLOCKWORLD = Facts(8, 33)
+FAMILIES = {  # by the class of core's model; other Wan classes begin with WAN21 or WAN22
+    "PatchDiTModel": BLOCKWORLD,
+    "WAN21": Facts(16, 81),
+    "WAN22": Facts(24, 121),
+    "HunyuanVideo": Facts(24, 129),
+    "LTXV": Facts(25, 97),
+}
+OTHERS = Facts(16, 81)
+
+
+def facts_of(model: Any) -> Facts:
+    """Facts of a MODEL; without ComfyUI every model is ours."""
+    inner = getattr(model, "model", None)
+    if inner is None:
+        return BLOCKWORLD
+    names = [kind.__name__ for kind in type(inner).__mro__]
+    return next((FAMILIES[name] for name in names if name in FAMILIES), OTHERS)
+
+
+def shift_of(model: Any, tokens: int) -> float:
+    """The schedule's shift: by the number of tokens for our weights, else what the MODEL says."""
+    if facts_of(model) is BLOCKWORLD:
+        return shift_for(tokens)
+    return float(getattr(model.get_model_object("model_sampling"), "shift", 1.0))

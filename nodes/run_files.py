@@ -1,0 +1,81 @@
+"""Runs in files that users name: where they lie, and what may go on with them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..models.saved_run import SavedRun, can_save, load_run, save_run
+from . import host
+from .sampling import edit_run
+from .types import Denoising
+
+
+def save_denoising(run: Denoising, prefix: str) -> Path:
+    """Write a run, prompts and all, to the next free file of the output folder; give its path."""
+    path = host.new_state_path(prefix)
+    guide = {"positive": run.positive, "negative": run.negative, "cfg": run.cfg, "rest": run.rest}
+    kept = {name: value for name, value in guide.items() if can_save(value)}
+    if len(kept) < len(guide):
+        logging.warning(
+            "%s is saved without what no file can hold (%s): connect it again on loading.",
+            path.name,
+            ", ".join(guide.keys() - kept.keys()),
+        )
+    save_run(path, SavedRun(run.state, kept, host.fingerprint(run.model)))
+    return path
+
+
+def load_denoising(
+    file: str,
+    model: Any,
+    positive: list | None = None,
+    negative: list | None = None,
+    cfg: float | None = None,
+    any_model: bool = False,
+) -> Denoising:
+    """The run of a file with a model; prompts and cfg as saved where None.
+
+    Other prompts or another cfg are an edit: the solver's history is forgotten. A ValueError for a
+    state that another model saved, unless `any_model`.
+    """
+    path = find_file(file)
+    saved = load_run(path)
+    if saved.fingerprint != host.fingerprint(model) and not any_model:
+        raise ValueError(
+            f"{path.name} was saved with another model or other LoRAs than MODEL; connect those, or"
+            " set any_model."
+        )
+    guide = saved.guide
+    given = {"positive": positive, "negative": negative}
+    missing = [name for name, value in given.items() if value is None and name not in guide]
+    if missing:
+        raise ValueError(f"{path.name} was saved without its prompts; connect {missing[0]}.")
+    show, avoid = guide.get("positive", positive), guide.get("negative", negative)
+    run = Denoising(model, show, avoid, guide["cfg"], saved.state, guide.get("rest", {}))
+    if positive is None and negative is None and cfg is None:
+        return run
+    return edit_run(run, positive, negative, cfg)
+
+
+def find_file(file: str) -> Path:
+    """The path of a file in the output or the input folder; no other file is read."""
+    folders = [folder.resolve() for folder in host.state_folders()]
+    for folder in folders:
+        path = (folder / file).resolve()
+        if path.is_relative_to(folder) and path.is_file():
+            return path
+    raise ValueError(
+        f"There is no file {file!r} in {' or '.join(map(str, folders))}; give one that Save Denoise"
+        " State wrote there."
+    )
+
+
+def file_stamp(file: str) -> str:
+    """Another text whenever the file is another; empty where there is none."""
+    try:
+        stat = find_file(file).stat()
+    except (ValueError, OSError):
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"

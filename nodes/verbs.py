@@ -1,0 +1,227 @@
+"""What all verbs share: their sampling settings, filling a window, and plans for a window.
+
+B batch, C channels, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.assembly import with_latent
+from ..models.journal import Journal
+from ..models.patches import Grid
+from ..models.solvers import shifted_sigmas
+from .api import io
+from .clips import FPS, Latent, latent_length, mask_of, samples_of
+from .footage import PATCH, video_of
+from .host.facts import facts_of, shift_of
+from .sampling import open_journal, sample, seed_list
+from .types import Plan
+from .video import LazyVideo
+
+ODD = 0x9E3779B97F4A7C15  # far from small seeds: window i of seed s is no window of seed s + 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a verb denoises its windows."""
+
+    model: Any
+    positive: list
+    negative: list
+    seed: int
+    steps: int
+    cfg: float
+    denoise: float = 1.0
+
+    @classmethod
+    def of(cls, settings: dict, seed: int, denoise: float = 1.0) -> Sampling:
+        """From a node's inputs."""
+        names = "model", "positive", "negative", "steps", "cfg"
+        values = {name: settings[name] for name in names}
+        return cls(**values, seed=seed, denoise=denoise)
+
+    def sigmas(self, latent_BCTHW: Tensor) -> Tensor:
+        """The noise levels for a latent of this size."""
+        T, H, W = latent_BCTHW.shape[2:]
+        tokens = Grid.of((T, H, W), (1, PATCH, PATCH)).tokens  # pyright: ignore
+        return shifted_sigmas(self.steps, shift_of(self.model, tokens), self.denoise)
+
+    def fill(self, fps: float, journal: Journal | None) -> Callable[[Tensor, Tensor], Tensor]:
+        """Generates where a mask says so, each window with noise of its own."""
+        windows = 0
+
+        def fill(latent_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
+            nonlocal windows
+            latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
+            filled = self.run(latent, journal, windows)
+            windows += 1
+            return torch.where(mask_B1THW == 0, latent_BCTHW, filled["samples"].float().cpu())
+
+        return fill
+
+    def run(self, latent: Latent, journal: Journal | None = None, window: int = 0) -> Latent:
+        sigmas = self.sigmas(samples_of(latent))
+        seed = (self.seed + window * ODD) % 2**64
+        prompts = self.positive, self.negative, self.cfg
+        return sample(self.model, *prompts, latent, sigmas, seed, journal=journal)
+
+
+def sampling_inputs(steps: int = 20) -> list:
+    """model, positive, negative, seed, steps, cfg and checkpoint: the inputs of a verb's run."""
+    return [
+        io.Model.Input("model", tooltip="Blockworld, or any flow model for video such as Wan."),
+        io.Conditioning.Input("positive", tooltip="What the new part shows."),
+        io.Conditioning.Input("negative", tooltip="What to avoid in it."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The noise; another seed gives another take.",
+        ),
+        io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Denoising steps."),
+        io.Float.Input(
+            "cfg",
+            default=4.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="How strongly to follow the prompts: 1 ignores the negative one.",
+        ),
+    ]
+
+
+def checkpoint_input():
+    return io.Boolean.Input(
+        "checkpoint",
+        default=False,
+        tooltip="Keep the run's state on disk while it works: killed at any step, it goes on from"
+        " there when queued again, with the identical result.",
+        advanced=True,
+    )
+
+
+def journaled(checkpoint: bool, work: Callable[[Journal | None], Any]) -> Any:
+    """`work` with a journal where one is wanted, forgotten once all is done."""
+    journal = open_journal() if checkpoint else None
+    result = work(journal)
+    if journal is not None:
+        journal.finish()
+    return result
+
+
+def window_latents(model: Any, window: int, name: str = "window") -> int:
+    """Latent frames of a window of so many frames; 0 takes the model's own length."""
+    frames = window or facts_of(model).frames
+    try:
+        return latent_length(frames)
+    except ValueError as error:
+        raise ValueError(f"Setting {name}: {error}") from None
+
+
+def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
+    """The whole clip as LATENT and VIDEO, from the plan's window however it was denoised."""
+    made = samples_of(latent).float().cpu()
+    planned = samples_of(plan.latent)
+    if made.shape != planned.shape:
+        raise ValueError(
+            f"The plan is for a latent {tuple(planned.shape)}, got one {tuple(made.shape)}: connect"
+            " the latent of the same Prepare node, through a sampler."
+        )
+    mask = mask_of(plan.latent, planned.shape)
+    if mask is not None:
+        made = torch.where(mask == 0, planned, made)
+    parts = [made[:, :, part] if isinstance(part, slice) else part for part in plan.parts]
+    whole: Latent = {"samples": torch.cat(parts, 2), FPS: plan.latent.get(FPS, plan.fps)}
+    pieces = with_latent(plan.pieces, made)
+    return whole, video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
+
+
+def clip_inputs() -> list:
+    """video, vae, fps and audio: the clip that a verb is given."""
+    return [
+        io.MultiType.Input(
+            "video",
+            [io.Video, io.Image, io.Latent],
+            tooltip="A video, images that are the frames of one clip, or a latent video made here"
+            " (which is then not encoded again).",
+        ),
+        io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
+        io.Float.Input(
+            "fps",
+            default=8.0,
+            min=1.0,
+            max=120.0,
+            step=1.0,
+            tooltip="Frames per second of images; a video and a latent bring their own.",
+            advanced=True,
+        ),
+        io.Audio.Input(
+            "audio", optional=True, tooltip="Sound of the clip, in place of the video's own."
+        ),
+    ]
+
+
+def window_inputs() -> list:
+    """window, context and generate_fps."""
+    return [
+        io.Int.Input(
+            "window",
+            default=0,
+            min=0,
+            max=4097,
+            tooltip="Frames that are denoised at once, 1 + 4k; 0: what the model was trained at.",
+            advanced=True,
+        ),
+        io.Int.Input(
+            "context",
+            default=0,
+            min=0,
+            max=4097,
+            tooltip="Known frames that a window sees, 1 + 4k; 0: a third of the window, or the"
+            " whole clip where it fits.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "generate_fps",
+            default=0.0,
+            min=0.0,
+            max=120.0,
+            step=1.0,
+            tooltip="Frames per second at which new frames are made before they take the clip's"
+            " rate; 0: what the model was trained at. A latent keeps its own.",
+            advanced=True,
+        ),
+    ]
+
+
+def verb_outputs(several: bool = False) -> list:
+    """latent, video, seams and report; lists where one call makes several takes."""
+    return [
+        io.Latent.Output(
+            display_name="latent", tooltip="The whole clip as a latent.", is_output_list=several
+        ),
+        io.Video.Output(
+            display_name="video",
+            tooltip="The whole clip, with its own frames exactly as they were.",
+            is_output_list=several,
+        ),
+        io.String.Output(
+            display_name="seams",
+            tooltip="Frames at which another part begins, for Seam Report.",
+            is_output_list=several,
+        ),
+        io.String.Output(display_name="report", tooltip="What was done.", is_output_list=several),
+    ]
+
+
+def seeds_of(seeds: str, seed: int) -> list[int]:
+    """The seeds of "1, 2, 3", or the one seed where the text is empty."""
+    return seed_list(seeds, len(seeds.replace(",", " ").split())) or [seed]
