@@ -3,12 +3,15 @@
 from .api import ComfyExtension, io
 from .decode import DecodeVideo
 from .denoise import DenoiseStep, FinishDenoising, StartDenoising
+from .edit_patches import MergePatches, RenoisePatches, ReplacePatches
 from .encode import EncodeVideo
 from .extend import ExtendVideo, PrepareExtend
 from .finish import FinishVideo
 from .latent import EmptyVideoLatent
 from .load import LoadBlockworld
 from .patchify import PatchifyLatent, UnpatchifyLatent
+from .select_patches import SelectPatches
+from .show_patches import ShowPatches
 from .sigmas import FlowSigmas
 
 
@@ -21,6 +24,11 @@ class PatchDiTExtension(ComfyExtension):
             DecodeVideo,
             PatchifyLatent,
             UnpatchifyLatent,
+            SelectPatches,
+            ReplacePatches,
+            RenoisePatches,
+            MergePatches,
+            ShowPatches,
             FlowSigmas,
             StartDenoising,
             DenoiseStep,

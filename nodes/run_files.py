@@ -72,8 +72,10 @@ def find_file(file: str) -> Path:
     )
 
 
-def file_stamp(file: str) -> str:
-    """Another text whenever the file is another; empty where there is none."""
+def file_stamp(file: str | None) -> str:
+    """Another text whenever the file is another; empty where there is none, or a link says it."""
+    if file is None:
+        return ""
     try:
         stat = find_file(file).stat()
     except (ValueError, OSError):

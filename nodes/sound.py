@@ -105,12 +105,11 @@ def resample(waveform_BCS: Tensor, old: int, new: int) -> Tensor:
 
 def _fade_joins(whole_BCS: Tensor, pieces: list[tuple[Tensor | None, int, int]], half: int) -> None:
     """Fade `whole_BCS` in place at every join; `pieces` are (sound, begin, end) without gaps."""
-    raw_BCS = whole_BCS.clone()
     for (before, start, at), (after, _, end) in pairwise(pieces):
         n = min(half, (at - start) // 2, (end - at) // 2)  # zones of one segment never overlap
         if n == 0 or (before is None and after is None):
             continue
-        left, right = raw_BCS[..., at - n : at], raw_BCS[..., at : at + n]
+        left, right = whole_BCS[..., at - n : at], whole_BCS[..., at : at + n]
         if before is None or after is None:
             ramp_S = _ramp(n, whole_BCS)
             if after is None:

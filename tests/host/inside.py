@@ -25,6 +25,8 @@ from ..nodes.conftest import model, parts, plain_parts, prompts, vae, weights
 __all__ = ["model", "parts", "plain_parts", "prompts", "vae", "weights"]
 
 SHAPE = 2, 16, 3, 4, 6  # 6 tokens a frame
+KNOWN, UNKNOWN = 10, 8  # tokens of `mask_of(0)`: 6 of frame 0, 2 of the 6 of each later one
+STEPS = 4
 CFG = 3.0
 
 
@@ -43,9 +45,9 @@ def mask_of(kept):
     return mask
 
 
-def a_run(kept=0.0, fill="frames", steps=4):
-    latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))
-    return start(latent, mask_of(kept), shifted_sigmas(steps, 3.0), 7, fill=fill)
+def a_run(kept=0.0, fill="frames", batch=2):
+    latent = torch.randn(SHAPE, generator=torch.Generator().manual_seed(5))[:batch]
+    return start(latent, mask_of(kept)[:batch], shifted_sigmas(STEPS, 3.0), 7, fill=fill)
 
 
 def result_of(model, prompts, state, cfg=CFG):
@@ -96,10 +98,6 @@ def with_block_patch(model):
         lambda args, extra: extra["original_block"](args), "dit", "double_block", 0
     )
     return patched
-
-
-# Known: 6 tokens of frame 0 and 2 of each later frame; unknown: 8. Two prompts.
-KNOWN, UNKNOWN, STEPS = 10, 8, 4
 
 
 def test_known_tokens_and_text_are_computed_once_a_run(model, prompts):
@@ -197,7 +195,10 @@ def test_levels_are_cut_with_x_for_an_area(model, parts, prompts):
 
 
 def test_levels_are_cut_with_x_for_context_windows(model, prompts):
-    """Windows of two latent frames over three: each is told its own frames' timesteps."""
+    """Windows of two latent frames over three: each is told its own frames' timesteps.
+
+    Core's windows take one clip, not a batch.
+    """
     windows = comfy.context_windows
     windowed = model.clone()
     windowed.model_options["context_handler"] = windows.IndexListContextHandler(
@@ -213,8 +214,8 @@ def test_levels_are_cut_with_x_for_context_windows(model, prompts):
         lambda _, args: seen.append((args[1] / 1000)[0].tolist())
     )
     denoiser = host.as_denoiser(windowed, *prompts, 1.0)
-    sigma = torch.tensor([0.0, 0.5, 0.9]).expand(2, 3)
-    x0 = denoiser.run(a_run(), lambda d: d(torch.randn(SHAPE), sigma))
+    state, sigma = a_run(batch=1), torch.tensor([[0.0, 0.5, 0.9]])
+    x0 = denoiser.run(state, lambda d: d(state.x, sigma))
     hook.remove()
     assert [[round(level, 4) for level in levels] for levels in seen] == [[0.0, 0.5], [0.5, 0.9]]
     assert x0.isfinite().all()

@@ -233,6 +233,7 @@ def test_a_prefix_stays_in_the_output_folder(model, prompts, folder):
 def test_loading_again_runs_again_only_if_the_file_changed(model, prompts, folder):
     stamp = LoadDenoiseState.fingerprint_inputs
     assert stamp(file="state_00001_.safetensors", model=None, cfg=1.0) == ""
+    assert stamp(file=None) == ""  # linked: ComfyUI asks before it is known
     path = save(begun(model, prompts), "state")
     before = stamp(file=path)
     assert before == stamp(file="state_00001_.safetensors") != ""
