@@ -79,8 +79,10 @@ class Journal:
         self._written = time.monotonic()
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Delete the states of these runs."""
+        """Delete the states of these runs, and the folder once it is empty."""
         remove(path for key in keys for path in self._files(key))
+        with suppress(OSError):  # it holds others' states, or never was
+            self.folder.rmdir()
 
     def finish(self) -> None:
         """Forget every run that was loaded or saved here: what they were for is done."""

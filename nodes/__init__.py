@@ -10,6 +10,7 @@ from .finish import FinishVideo
 from .latent import EmptyVideoLatent
 from .load import LoadBlockworld
 from .patchify import PatchifyLatent, UnpatchifyLatent
+from .seam_report import SeamReport
 from .select_patches import SelectPatches
 from .show_patches import ShowPatches
 from .sigmas import FlowSigmas
@@ -36,4 +37,5 @@ class PatchDiTExtension(ComfyExtension):
             ExtendVideo,
             PrepareExtend,
             FinishVideo,
+            SeamReport,
         ]

@@ -14,13 +14,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 
 from ..models.seams import SeamReport as Report
 from ..models.seams import judge, measure
 from .api import Input, InputImpl, Types, io
 from .clips import DEFAULT_FPS
+from .footage import frames_of
 from .video import LazyVideo
 
 WIDTH, HEIGHT, SCALE = 900, 600, 2
@@ -119,17 +119,12 @@ def clip_of(video: Any, fps: float) -> tuple[Iterable[Tensor], Any, float]:
     """Chunks of frames_FHWC, the VIDEO itself (images become one), and its frames per second."""
     if isinstance(video, LazyVideo):
         return video.chunks(), video, float(video.get_frame_rate())
+    frames_FHWC, _, fps = frames_of(video, fps)
     if not isinstance(video, Input.Video):
         rate = Fraction(fps).limit_denominator(1001)
-        parts = Types.VideoComponents(images=video[..., :3], audio=None, frame_rate=rate)
-        return [video], InputImpl.VideoFromComponents(parts), fps
-    try:
-        parts = video.get_components()
-    except FFmpegError as error:
-        raise ValueError(
-            f"The video cannot be read ({error}); need a file that FFmpeg opens."
-        ) from error
-    return [parts.images], video, float(parts.frame_rate)
+        parts = Types.VideoComponents(images=frames_FHWC, audio=None, frame_rate=rate)
+        video = InputImpl.VideoFromComponents(parts)
+    return [frames_FHWC], video, fps
 
 
 def numbers(seams: str) -> list[int]:

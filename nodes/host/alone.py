@@ -132,7 +132,7 @@ def fingerprint(model: Model) -> str:
 
 def journal_folder() -> Path:
     """In the output folder: the temporary one is gone when a run is started again."""
-    return Path(get_output_directory()) / ".patchdit" / "journal"
+    return Path(get_output_directory()) / ".patchdit"
 
 
 def state_folders() -> list[Path]:

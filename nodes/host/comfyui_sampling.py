@@ -54,7 +54,7 @@ class Steps(comfy.samplers.Sampler):
     ):
         extra_args = dict(extra_args)
         entries = [entry for prompt in model_wrap.conds.values() for entry in prompt]
-        if True:
+        if not any(entry.get("hooks") for entry in entries):
             extra_args["model_options"] = with_cache(extra_args["model_options"])
 
         def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:

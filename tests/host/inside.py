@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import comfy.context_windows
 import comfy.hooks
+import comfy.patcher_extension
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from patchdit.models.flow import denoise, finish, start
 from patchdit.models.solvers import shifted_sigmas
 from patchdit.nodes import host
 from patchdit.nodes.host import alone
+from patchdit.nodes.host.comfyui_model import RUN_CACHE
 from patchdit.nodes.host.duck import Model
 
 from ..nodes.conftest import model, parts, plain_parts, prompts, vae, weights
@@ -135,6 +137,26 @@ def test_with_hooks_on_a_prompt_nothing_is_kept_between_steps(model, parts, prom
     later = run_alone(with_weight(parts, name, delta), prompts, halfway, 2)
     assert (inside - finish(later)).abs().max() < 1e-4
     assert (inside - result_of(model, prompts, a_run())).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_wrapper_may_change_the_prompt_at_every_step(model, parts, prompts, held):
+    """Text is computed anew where its features are others, whether or not a run keeps it."""
+
+    def fade(executor, x, t, c_concat, c_crossattn, control, options, **kwargs):
+        if not held:
+            options = {name: value for name, value in options.items() if name != RUN_CACHE}
+        return executor(x, t, c_concat, c_crossattn * t[0], control, options, **kwargs)
+
+    kind = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    faded = model.clone()
+    faded.add_wrapper_with_key(kind, "fade", fade)
+    inside = result_of(faded, prompts, a_run())
+    state = a_run()
+    for sigma in state.sigmas.tolist()[:-1]:
+        dimmer = [[[c * sigma, rest] for c, rest in prompt] for prompt in prompts]
+        state = run_alone(parts, dimmer, state, 1)
+    assert (inside - finish(state)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("layer", ["blocks.0.cross_attn.k", "blocks.1.self_attn.v"])

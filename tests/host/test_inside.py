@@ -9,12 +9,9 @@ import pytest
 
 from .conftest import ROOT, find_comfyui, python_of
 
-# The stand-in reads pictures by cv2, which ComfyUI has not and these tests do not need.
 START = """
-import importlib.util, sys, types
+import sys
 paths, sys.argv = sys.argv[1:], ["main.py", "--cpu"]
-if importlib.util.find_spec("cv2") is None:
-    sys.modules["cv2"] = types.ModuleType("cv2")
 import comfy.options
 comfy.options.enable_args_parsing()
 import comfy.cli_args
