@@ -22,6 +22,8 @@ from patchdit.models.transformer import PatchDiT
 
 Result = TypeVar("Result")
 
+_CACHES = 8  # batches of prompts in use at once: two for guidance, four where two prompts mix
+
 
 class Request(NamedTuple):
     """One call of the network."""
@@ -158,6 +160,8 @@ class Together(nn.Module):
         key = tuple(id(request.text) for request in requests)
         if key not in self._caches:  # requests are kept too, so that no other text has these ids
             self._caches[key] = requests, joined_texts(requests), KnownCache()
+            while len(self._caches) > _CACHES:
+                self._caches.pop(next(iter(self._caches)))
         _, text, cache = self._caches[key]
         return text, None if requests[0].cache is None else cache
 
@@ -168,5 +172,7 @@ def joined_texts(requests: list[Request]) -> TextKeysValues:
     layers = []
     for parts in zip(*(text.layers for text in texts), strict=True):
         entries = zip(*parts, strict=True)
-        layers.append([type(entry[0])(*map(torch.cat, zip(*entry, strict=True))) for entry in entries])
+        layers.append(
+            [type(entry[0])(*map(torch.cat, zip(*entry, strict=True))) for entry in entries]
+        )
     return TextKeysValues(tuple(layers))

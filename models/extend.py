@@ -41,7 +41,8 @@ def window_lengths(new: int, known: int, window: int, context: int) -> list[int]
     lengths, left = [], new
     for i in range(windows):
         share = -(-left // (windows - i))
-        lengths.append(min(share, room if i == 0 else later))
+        needed = left - later * (windows - i - 1)  # more than that the others cannot hold
+        lengths.append(min(max(share, needed), room if i == 0 else later))
         left -= lengths[-1]
     return lengths
 
@@ -123,8 +124,16 @@ def extend_backwards(
 
 
 def backward_lengths(new: int, known: int, window: int, context: int) -> list[int]:
-    """Latents that each window makes; all but the last lose their image latent to the next."""
+    """Latents that each window makes; all but the last lose their image latent to the next.
+
+    ValueError where a window has no room for more than the image latent it loses.
+    """
     lengths = window_lengths(new, known, window, context)
+    if len(lengths) > 1 and window - context < 2:
+        raise ValueError(
+            f"A window of {window} latent frames has room for one before {context} known ones, and"
+            " going backwards needs two: make the window longer or the context shorter."
+        )
     while sum(lengths) - (len(lengths) - 1) < new:
         lengths = window_lengths(sum(lengths) + 1, known, window, context)
     return lengths

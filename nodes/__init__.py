@@ -14,6 +14,7 @@ from .seam_report import SeamReport
 from .select_patches import SelectPatches
 from .show_patches import ShowPatches
 from .sigmas import FlowSigmas
+from .steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 
 
 class PatchDiTExtension(ComfyExtension):
@@ -34,6 +35,9 @@ class PatchDiTExtension(ComfyExtension):
             StartDenoising,
             DenoiseStep,
             FinishDenoising,
+            EditDenoising,
+            SaveDenoiseState,
+            LoadDenoiseState,
             ExtendVideo,
             PrepareExtend,
             FinishVideo,

@@ -5,10 +5,21 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..models.extend import extend_backwards, extend_forwards
+from ..models.journal import Journal
 from .api import io
 from .drift import drift_watch
-from .extension import Extent, joined, plan_of, prepare_extension, shortened, still_of
+from .extension import (
+    Extension,
+    Extent,
+    joined,
+    plan_of,
+    prepare_extension,
+    shortened,
+    still_of,
+)
 from .footage import Footage, read_footage
 from .host.facts import facts_of
 from .types import PlanWire
@@ -95,7 +106,12 @@ class ExtendVideo(io.ComfyNode):
     def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
         clip = clip_from(video, vae, direction, from_frame, settings)
         job = prepare_extension(clip, extent_of(direction, seconds, settings))
-        takes = [extend(job, one, settings) for one in seeds_of(seeds, seed)]
+        each = seeds_of(seeds, seed)
+
+        def work(journal):
+            return [extend(job, one, settings, journal) for one in each]
+
+        takes = journaled(settings["checkpoint"], work)
         return io.NodeOutput(*map(list, zip(*takes, strict=True)))
 
 
@@ -161,20 +177,16 @@ def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
     )
 
 
-def extend(job, seed: int, settings: dict) -> tuple:
+def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -> tuple:
     """One take: LATENT, VIDEO, seams and report."""
-    sampling = Sampling.of(settings, seed)
+    fill = Sampling.of(settings, seed).fill(job.extent.fps, journal)
+    watch = drift_watch(job.clip, settings["drift_limit"])
     size = job.extent.window, job.context
-
-    def work(journal):
-        fill = sampling.fill(job.extent.fps, journal)
-        watch = drift_watch(job.clip, settings["drift_limit"])
-        if job.extent.backwards:
-            return extend_backwards(job.front_1CTHW, job.new, *size, fill, watch)
-        still = lambda latent: still_of(job.clip, latent)  # noqa: E731
-        return extend_forwards(job.front_1CTHW, job.new, *size, fill, still, watch)
-
-    sequence = journaled(settings["checkpoint"], work)
+    if job.extent.backwards:
+        sequence = extend_backwards(job.front_1CTHW, job.new, *size, fill, watch)
+    else:
+        still = partial(still_of, job.clip)
+        sequence = extend_forwards(job.front_1CTHW, job.new, *size, fill, still, watch)
     made = sequence.shape[2] - job.front_1CTHW.shape[2]
     plan = plan_of(shortened(job, made))
     stopped = "" if made == job.new else "\nStopped early: the drift passed drift_limit."

@@ -6,6 +6,8 @@ T latent frames; latents_1CTHW are raw VAE means, frames_FHWC are RGB in 0..1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from itertools import accumulate
 from math import ceil
 
@@ -60,29 +62,47 @@ def prepare_extension(clip: Footage, extent: Extent) -> Extension:
         extent = replace(extent, fps=clip.fps)
     shown = max(round(extent.seconds * clip.fps), 1)
     made = ceil(shown * extent.fps / clip.fps - 1e-6)
-    known = beginning_of(clip, extent) if extent.backwards else ending_of(clip, extent)
-    context = context_latents(extent, known.shape[2])
-    if extent.backwards:  # the first latent is one frame; what a LATENT's image showed is made anew
-        new = ceil((made + (3 if clip.latent_1CTHW is None else 4)) / STRIDE)
+    if extent.backwards:
+        known = beginning_of(clip, extent)
+        context = context_latents(extent, known.shape[2])
+        new = ceil((made + lost_frames(clip)) / STRIDE)
         front = known if known.shape[2] + new <= extent.window else known[:, :, :context]
     else:
+        known, places = ending_of(clip, extent)
+        context = context_latents(extent, known.shape[2])
         new = ceil(made / STRIDE)
-        front = front_of(known, new, extent.window, context, lambda part: still_of(clip, part))
-    return Extension(clip, extent, known, front, new, shown, context)
+        front = front_of(known, new, extent.window, context, partial(own_still, clip, places))
+    job = Extension(clip, extent, known, front, new, shown, context)
+    job.lengths()  # that windows and context leave room for each other
+    return job
 
 
-def ending_of(clip: Footage, extent: Extent) -> Tensor:
-    """The latents of the clip, or of as many of its last frames as make 1 + 4k at the fps."""
+def ending_of(clip: Footage, extent: Extent) -> tuple[Tensor, list[int]]:
+    """Latents of the clip's end, and which 1 + 4k of its frames, at the fps, they stand for."""
     if clip.latent_1CTHW is not None:
-        return clip.latent_1CTHW
+        return clip.latent_1CTHW, list(range(clip.frames))
     wanted = extent.window * STRIDE if extent.fps != clip.fps else clip.frames
     places = frames_back(clip.frames, clip.fps, extent.fps, wanted)
-    return encode_clip(clip.vae, clip.frames_FHWC[places[(len(places) - 1) % STRIDE :]])
+    places = places[(len(places) - 1) % STRIDE :]
+    return encode_clip(clip.vae, clip.frames_FHWC[places]), places
+
+
+def has_suffix(clip: Footage) -> bool:
+    """Whether a clip's own latents can stand behind others: all but the first, an image."""
+    return clip.latent_1CTHW is not None and clip.latent_1CTHW.shape[2] > 1
+
+
+def lost_frames(clip: Footage) -> int:
+    """How many frames, of four for each latent made before a clip, do not come before it.
+
+    Latent 0 is a single frame, and a LATENT's own first frame is made anew.
+    """
+    return 3 + has_suffix(clip)
 
 
 def beginning_of(clip: Footage, extent: Extent) -> Tensor:
     """The latents, without an image latent, of the clip's first 4k frames at the fps."""
-    if clip.latent_1CTHW is not None and clip.latent_1CTHW.shape[2] > 1:
+    if clip.latent_1CTHW is not None and has_suffix(clip):
         return clip.latent_1CTHW[:, :, 1:]
     wanted = extent.window * STRIDE if extent.fps != clip.fps else clip.frames
     last = clip.frames - 1
@@ -91,47 +111,68 @@ def beginning_of(clip: Footage, extent: Extent) -> Tensor:
     return encode_ending(clip.vae, clip.frames_FHWC[places])
 
 
+def own_still(clip: Footage, places: list[int], latent_1CTHW: Tensor) -> Tensor:
+    """As `still_of` for latents of the clip's own frames `places`: no need to decode them."""
+    last = places[pixel_frames(latent_1CTHW.shape[2]) - 1]
+    return encode_clip(clip.vae, clip.frames_FHWC[last : last + 1])
+
+
 def still_of(clip: Footage, latent_1CTHW: Tensor) -> Tensor:
     """The last frame of a clip's first latents as an image latent."""
     return last_frame_as_image(clip.vae, latent_1CTHW)
 
 
 def context_latents(extent: Extent, known: int) -> int:
-    """Latent frames that a window knows of those before it."""
+    """Latent frames that a window knows of those before it; the first has what there are."""
+    asked, window = pixel_frames(extent.context), pixel_frames(extent.window)
     if extent.context > known:
         raise ValueError(
-            f"The clip has {known} latent frames and setting context asks for {extent.context}"
-            " (1 frame, then 4 each): make the context shorter, or 0 to take what there is."
+            f"Setting context is {asked} frames, {extent.context} latents, and the clip has {known}"
+            " latents to know: make the context shorter, or 0 to take what there is."
         )
     if extent.context >= extent.window:
         raise ValueError(
-            f"Setting context is {extent.context} of the window's {extent.window} latent frames;"
-            " make the context shorter or the window longer."
+            f"Setting context is {asked} frames and the window {window}; make the context shorter"
+            " or the window longer."
         )
-    return extent.context or min(known, max(extent.window // 3, 1))
+    if extent.window < 2:
+        raise ValueError(
+            f"The window is {window} frame, which leaves no room for new ones; make it longer."
+        )
+    return extent.context or max(extent.window // 3, 1)
 
 
 def plan_of(job: Extension) -> Plan:
     """How the front and the new latents, in one sequence, become the longer clip."""
     clip, size = job.clip, job.front_1CTHW.shape[2]
-    new_sound, own_sound = (None, job.shown / clip.fps), (clip.audio, clip.seconds)
+    rate = Fraction(clip.fps).limit_denominator(1001)
+    new_sound, own_sound = (None, job.shown / rate), (clip.audio, clip.frames / rate)
     if job.extent.backwards:
         latent, mask = canvas(job.front_1CTHW, job.new, 0)
         parts = slice(0, job.new), job.known_1CTHW
         pieces = made_before(job, latent), Given(clip.frames_FHWC)
-        sounds, seams = [new_sound, own_sound], (job.shown,)
+        sounds = [new_sound, own_sound]
     else:
         latent, mask = canvas(job.front_1CTHW, 0, job.new)
         parts = job.known_1CTHW, slice(size, None)
         pieces = Given(clip.frames_FHWC), made_after(job, latent)
         sounds = [own_sound, new_sound]
-        ends = accumulate(job.lengths()[:-1], initial=0)
-        rate = STRIDE * clip.fps / job.extent.fps
-        seams = tuple(clip.frames + round(end * rate) for end in ends)
     window = {"samples": latent, "noise_mask": mask, FPS: job.extent.fps}
-    return Plan(
-        clip.vae, window, parts, pieces, clip.fps, clip.size, join(sounds), seams, report_of(job)
-    )
+    sound, words = join(sounds), report_of(job)
+    return Plan(clip.vae, window, parts, pieces, clip.fps, clip.size, sound, seams_of(job), words)
+
+
+def seams_of(job: Extension) -> tuple[int, ...]:
+    """Frames of the longer clip at which a window begins, and going backwards the clip itself."""
+    clip, lengths = job.clip, job.lengths()
+    rate = clip.fps / job.extent.fps
+    if not job.extent.backwards:
+        ends = accumulate(lengths[:-1], initial=0)
+        return tuple(clip.frames + round(STRIDE * end * rate) for end in ends)
+    kept = accumulate(length - 1 for length in lengths[:-1])  # each lost its image to the next
+    back = [STRIDE * latents - has_suffix(clip) for latents in kept]
+    seams = [job.shown - round(frames * rate) for frames in reversed(back)]
+    return tuple(seam for seam in (*seams, job.shown) if seam > 0)
 
 
 def made_after(job: Extension, latent: Tensor) -> Made:
@@ -147,7 +188,7 @@ def made_after(job: Extension, latent: Tensor) -> Made:
 def made_before(job: Extension, latent: Tensor) -> Made:
     """The new frames that lead to the clip."""
     clip, extent = job.clip, job.extent
-    made = STRIDE * job.new - (3 if clip.latent_1CTHW is None else 4)
+    made = STRIDE * job.new - lost_frames(clip)
     places, first, count = None, made - job.shown, job.shown
     if extent.fps != clip.fps:
         back = places_after(job.shown, clip.fps, extent.fps)
@@ -160,19 +201,22 @@ def shortened(job: Extension, new: int) -> Extension:
     """The job of which only `new` latents were made."""
     if new == job.new:
         return job
-    made = STRIDE * new - (0 if not job.extent.backwards else 4)
-    return replace(job, new=new, shown=min(job.shown, int(made * job.clip.fps / job.extent.fps)))
+    made = STRIDE * new - (lost_frames(job.clip) if job.extent.backwards else 0)
+    shown = int(made * job.clip.fps / job.extent.fps + 1e-6)
+    return replace(job, new=new, shown=min(job.shown, shown))
 
 
 def report_of(job: Extension) -> str:
     """What was done, in words."""
     clip, extent = job.clip, job.extent
     way = "backwards" if extent.backwards else "forwards"
-    windows = len(job.lengths())
+    windows, knows = len(job.lengths()), job.front_1CTHW.shape[2]
+    knows = min(job.context, knows) if windows > 1 else knows
+    knows = STRIDE * knows if extent.backwards else pixel_frames(knows)
     lines = [
         f"Extended {way} by {job.shown} frames ({job.shown / clip.fps:.2f} s at {clip.fps:g} fps)"
-        f" in {windows} window{'s' * (windows != 1)}; each knows"
-        f" {pixel_frames(job.context)} frames or more.",
+        f" in {windows} window{'s' * (windows != 1)}; each knows {knows} frame{'s' * (knows != 1)}"
+        f"{' or more' * (windows > 1)}.",
     ]
     if extent.fps != clip.fps:
         lines.append(

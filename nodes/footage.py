@@ -69,8 +69,7 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
     """
     if not isinstance(video, dict):
         frames_FHWC, own, fps = frames_of(video, fps or DEFAULT_FPS)
-        if not len(frames_FHWC):
-            raise ValueError("The video has no frames; need at least one.")
+        check_frames(frames_FHWC)
         return Footage(vae, frames_FHWC.float().cpu(), fps, audio or own)
     samples = samples_of(video, host.latent_channels(vae))
     if len(samples) != 1:
@@ -78,10 +77,31 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
             f"The latent is a batch of {len(samples)} clips; this node takes one at a time"
             " (Latent From Batch picks one)."
         )
+    rows, columns = samples.shape[3:]
+    if rows % PATCH or columns % PATCH:
+        raise ValueError(
+            f"The latent has {rows} rows and {columns} columns; need multiples of {PATCH}: make it"
+            f" of frames whose sides are multiples of {grid_of(vae)} pixels."
+        )
     frames_FHWC = torch.cat(list(host.decode_frames(vae, samples)))[: real_frames(video)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
     latent = samples.float().cpu() if whole else None
     return Footage(vae, frames_FHWC, video.get(FPS) or fps or DEFAULT_FPS, audio, latent)
+
+
+def check_frames(frames_FHWC: Tensor) -> None:
+    """ValueError unless they are one frame of RGB or more, of numbers."""
+    shape = tuple(frames_FHWC.shape)
+    if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+        raise ValueError(
+            f"The video is {shape} (frames, height, width, channels); need a frame or more of three"
+            " channels."
+        )
+    if not frames_FHWC.isfinite().all():
+        raise ValueError(
+            "The video holds values that are not numbers (NaN or infinite); the node that made it"
+            " went wrong."
+        )
 
 
 def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:

@@ -1,0 +1,131 @@
+"""Turning one clip's scene into another's: the zone it happens in, and denoising under two prompts.
+
+T latent frames; latents_1CTHW are raw VAE means, frames_FHWC are RGB in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import floor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.blending import Zone, blend_zone, lay_zone, mixed_over_time
+from ..models.flow import DenoiseState, denoise_step, finish
+from ..models.journal import Journal, run_key
+from ..models.timeline import STRIDE
+from . import host
+from .clips import FPS
+from .extension import Extent, beginning_of, ending_of
+from .footage import Footage, encode_ending
+from .joining import Joint, around, new_latents
+from .sampling import begin, latent_of
+from .types import Denoising
+from .verbs import Sampling
+
+
+def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Joint:
+    """A without its last half of the zone, the zone, and B without its first half of it.
+
+    A clip that is too short for its half keeps what it has, and is held still in the zone.
+    """
+    new = max(new_latents(extent), 2)
+    from_a = (new + 1) // 2
+    rate = a.fps / extent.fps
+    cut_a = round(STRIDE * min(from_a, groups_in(a, rate)) * rate)
+    cut_b, own = start_of_rest(b, new - from_a, rate)
+    kept_a, kept_b = a.part(0, a.frames - cut_a), b.part(cut_b, b.frames)
+    tail = own if own is not None else beginning_of(replace(kept_b, latent_1CTHW=None), extent)
+    zone = zone_between(a, b, cut_a, cut_b, new, rate)
+    rest = {**rest, "cut_a": cut_a, "cut_b": cut_b, "zone": zone}
+    return around(a, b, extent, ending_of(kept_a, extent), tail, new, 0, **rest)
+
+
+def groups_in(clip: Footage, rate: float) -> int:
+    """Groups of four frames, at the rate of making, that a clip has beside one that it keeps."""
+    return max(floor((clip.frames - 1) / (STRIDE * rate) + 1e-6), 0)
+
+
+def start_of_rest(b: Footage, groups: int, rate: float) -> tuple[int, Tensor | None]:
+    """B's first frame after about that many groups, and its own latents from there, if it has any.
+
+    Latent j >= 1 begins with frame 4j - 3: B's own latents can only go on from there.
+    """
+    latent = b.latent_1CTHW
+    if latent is None or latent.shape[2] < 2:
+        return round(STRIDE * min(groups, groups_in(b, rate)) * rate), None
+    dropped = min(groups, latent.shape[2] - 2)
+    return STRIDE * dropped + 1, latent[:, :, dropped + 1 :]
+
+
+def zone_between(
+    a: Footage, b: Footage, cut_a: int, cut_b: int, new: int, rate: float
+) -> Zone:
+    """What the new latents start from: A going on, then held; B held, then beginning; mixed."""
+    made, last = STRIDE * new, a.frames - 1
+    from_a = [min(last - cut_a + round((i + 1) * rate), last) for i in range(made)]
+    from_b = [min(max(cut_b - round((made - i) * rate), 0), b.frames - 1) for i in range(made)]
+    going = encode_ending(a.vae, a.frames_FHWC[from_a])
+    coming = encode_ending(b.vae, b.frames_FHWC[from_b])
+    return blend_zone(going, coming)
+
+
+def blended_fill(
+    sampling: Sampling, positive_b: list, zone: Zone, fps: float, journal: Journal | None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Generates the zone window by window, from its start and under both prompts."""
+    at = 0
+
+    def fill(latent_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
+        nonlocal at
+        first = at
+        start, weight_T, at = lay_zone(latent_BCTHW, mask_B1THW, zone, at)
+        run = blended_run(sampling, start, mask_B1THW, fps, first)
+        done = latent_of(run, finish(advance_blended(run, positive_b, weight_T, journal)))
+        return torch.where(mask_B1THW == 0, latent_BCTHW, done["samples"].float().cpu())
+
+    return fill
+
+
+def blended_run(
+    sampling: Sampling, latent_BCTHW: Tensor, mask_B1THW: Tensor, fps: float, first: int
+) -> Denoising:
+    """A window's run before its first step; its noise is its own by the first latent it makes."""
+    latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
+    prompts = sampling.positive, sampling.negative, sampling.cfg
+    sigmas, seed = sampling.sigmas(latent_BCTHW), sampling.window_seed(first)
+    return begin(sampling.model, *prompts, latent, sigmas, seed)
+
+
+def advance_blended(
+    run: Denoising, positive_b: list, weight_T: Tensor, journal: Journal | None
+) -> DenoiseState:
+    """The run's last state: each frame under its first prompt, `positive_b`, or between them.
+
+    With a journal the run goes on from the last state that was written of it.
+    """
+    state, until = run.state, run.state.step + run.state.steps_left
+    report = host.step_reporter(run.model, until)
+    key = ""
+    if journal is not None:
+        prompts = run.positive, positive_b, weight_T, run.negative, run.cfg
+        key = run_key(host.fingerprint(run.model), prompts, state, until)
+        state = journal.load(key) or state
+
+    def work(first, second) -> DenoiseState:
+        at, denoiser = state, mixed_over_time(first, second, weight_T)
+        while at.step < until:
+            at = denoise_step(at, denoiser)
+            if journal is not None:
+                journal.keep(key, at, last=at.step == until)
+            report(at.step, at.x0)
+        return at
+
+    one, other = (
+        host.as_denoiser(run.model, positive, run.negative, run.cfg)
+        for positive in (run.positive, positive_b)
+    )
+    return one.run(state, lambda first: other.run(state, lambda second: work(first, second)))
