@@ -9,7 +9,7 @@ four new frames next to the clip, at most 2 px; over all 16 it is a row of its o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +32,6 @@ from patchdit.nodes.finish import FinishVideo
 GIVEN, NEW, GROUP = 17, 16, 4  # frames
 NEAR = 2.0  # pixels
 KEPT, SMOOTH, CONTINUES = 0.90, 0.90, 0.85
-EXTENT = {"seconds": NEW / 8, "from_frame": -1}
-TAKE = {"seeds": "", "drift_limit": 0.0, "checkpoint": False}
 
 
 class Look(NamedTuple):
@@ -57,9 +55,8 @@ def direction_rows(bench: Bench, direction: str) -> list[Row]:
     clips = [film(scene) for scene in scenes]
 
     def work(clip: Filmed, number: int) -> Look:
-        inputs = bench.window() | bench.sampling(describe(clip.scene), number)
-        given = {"video": clip.frames_FHWC[given_part(forwards)], "direction": direction}
-        _, videos, *_ = ExtendVideo.execute(**given, **EXTENT, **TAKE, **inputs).args
+        given = bench.sampling(describe(clip.scene), number) | given_to_node(clip, forwards)
+        videos = ExtendVideo.execute(**bench.inputs(ExtendVideo, **given)).args[1]
         return look(frames_of(videos[0]), clip, forwards)
 
     works = [lambda c=clip, i=i: work(c, i) for i, clip in enumerate(clips)]
@@ -70,8 +67,11 @@ def direction_rows(bench: Bench, direction: str) -> list[Row]:
     return rows_of(f"extend {direction}", made, truth, vae)
 
 
-def given_part(forwards: bool) -> slice:
-    return slice(0, GIVEN) if forwards else slice(-GIVEN, None)
+def given_to_node(clip: Filmed, forwards: bool) -> dict[str, Any]:
+    """The part of the film that the node is given, and what it is to make."""
+    part = slice(0, GIVEN) if forwards else slice(-GIVEN, None)
+    direction = "forwards" if forwards else "backwards"
+    return {"video": clip.frames_FHWC[part], "direction": direction, "seconds": NEW / 8}
 
 
 def shown(frames_FHWC: Tensor, forwards: bool) -> Tensor:
@@ -99,10 +99,8 @@ def look(frames_FHWC: Tensor, clip: Filmed, forwards: bool) -> Look:
 
 def rebuilt(bench: Bench, clip: Filmed, forwards: bool) -> Tensor:
     """The node's clip, had the model made just the latents of the truth: what is best to hope."""
-    direction = "forwards" if forwards else "backwards"
-    given = {"video": clip.frames_FHWC[given_part(forwards)], "direction": direction}
-    inputs = bench.window() | {"model": bench.model}
-    latent, plan = PrepareExtend.execute(**given, **EXTENT, **inputs).args
+    given = given_to_node(clip, forwards)
+    latent, plan = PrepareExtend.execute(**bench.inputs(PrepareExtend, **given)).args
     latent = latent | {"samples": bench.encode(clip.frames_FHWC[: GIVEN + NEW])}
     return frames_of(FinishVideo.execute(latent=latent, plan=plan).args[1])
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from patchdit.models.attention import KeysValues
 from patchdit.models.blocks import KnownCache, TextKeysValues
 from patchdit.models.transformer import PatchDiT
 
@@ -172,7 +173,5 @@ def joined_texts(requests: list[Request]) -> TextKeysValues:
     layers = []
     for parts in zip(*(text.layers for text in texts), strict=True):
         entries = zip(*parts, strict=True)
-        layers.append(
-            [type(entry[0])(*map(torch.cat, zip(*entry, strict=True))) for entry in entries]
-        )
+        layers.append([KeysValues(*map(torch.cat, zip(*entry, strict=True))) for entry in entries])
     return TextKeysValues(tuple(layers))

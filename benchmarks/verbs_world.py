@@ -22,9 +22,8 @@ from patchdit.benchmarks.tracking import identify, track
 from patchdit.benchmarks.verbs_together import Together
 from patchdit.models.blockworld import Blockworld
 from patchdit.models.seams import judge, measure
-from patchdit.models.timeline import pixel_frames
 from patchdit.nodes import host
-from patchdit.training.blockworld import FPS, Scene, render, sample_scene
+from patchdit.training.blockworld import Scene, render, sample_scene
 from patchdit.training.captions import ENGLISH, third_person
 from patchdit.training.environments import ENVIRONMENTS
 
@@ -80,21 +79,19 @@ class Bench:
         make = lambda: sample_scene(rng, *SIZE, frames, held_out=True, subjects=1, **given)  # noqa: E731
         return [make() for _ in range(self.clips)]
 
+    def inputs(self, node: Any, **given: Any) -> dict[str, Any]:
+        """A node's inputs: its own defaults, the model, and what is given."""
+        return defaults(node) | {"vae": self.vae, "model": self.model} | given
+
     def sampling(self, text: str, number: int) -> dict[str, Any]:
         """The inputs of a verb that say how it samples, for clip `number`."""
         return {
-            "model": self.model,
             "positive": self.say(text),
             "negative": self.say(""),
             "seed": self.seed * 1_000_003 + number,
             "steps": self.steps,
             "cfg": self.cfg,
         }
-
-    def window(self) -> dict[str, Any]:
-        """The inputs of a verb about its clip and windows, as they are by default."""
-        clip = {"vae": self.vae, "fps": float(FPS), "audio": None}
-        return clip | {"window": 0, "context": 0, "generate_fps": 0.0}
 
     def each(self, name: str, works: Sequence[Callable[[], Result]]) -> list[Result]:
         """What the works return, `batch` of them at once."""
@@ -120,6 +117,13 @@ class Bench:
         return torch.cat(list(host.decode_frames(self.vae, latent_1CTHW)))
 
 
+def defaults(node: Any) -> dict[str, Any]:
+    """What a node's widgets say before anybody touches them."""
+    inputs = node.define_schema().inputs
+    values = {one.id: getattr(one, "default", None) for one in inputs}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def film(scene: Scene) -> Filmed:
     """A scene with its truth."""
     clip = render(scene)
@@ -129,11 +133,20 @@ def film(scene: Scene) -> Filmed:
 
 def describe(scene: Scene, environment: str | None = None) -> str:
     """What a scene shows, in the commonest words, or shows elsewhere."""
+    return f"{thing_of(scene)} {action_of(scene, environment)}"
+
+
+def thing_of(scene: Scene) -> str:
+    """The subject in words."""
     subject = scene.subjects[0]
-    moves = third_person(ENGLISH["motion"][subject.motion][0])
+    return f"{article(subject.colour)} {subject.colour} {subject.kind}"
+
+
+def action_of(scene: Scene, environment: str | None = None) -> str:
+    """What the subject does, where, and what the camera does, in words."""
+    moves = third_person(ENGLISH["motion"][scene.subjects[0].motion][0])
     place = ENGLISH["environment"][environment or scene.environment][0]
-    camera = ENGLISH["camera"][scene.camera.kind][0]
-    return f"{article(subject.colour)} {subject.colour} {subject.kind} {moves} {place}, {camera}"
+    return f"{moves} {place}, {ENGLISH['camera'][scene.camera.kind][0]}"
 
 
 def article(word: str) -> str:
@@ -182,7 +195,3 @@ def seams_pass(
 ) -> bool:
     """Whether the step at every seam is within the own frames' 95th percentile + 1/255."""
     return judge(measure(frames_FHWC), seams, loop, own).passes
-
-
-def shown_frames(latent_1CTHW: Tensor) -> int:
-    return pixel_frames(latent_1CTHW.shape[2])

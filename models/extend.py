@@ -160,10 +160,12 @@ def bridge(
             f"A window of {window} latent frames has no room between {context} and"
             f" {head.shape[2]} known ones: make the window longer or the context shorter."
         )
-    sequence = last = front_BCTHW
-    if new > room:
-        sequence = extend_forwards(front_BCTHW, new - room, window, context, fill, still)
-        last = context_of(sequence, context, still)
+    sequence, early = front_BCTHW, max(new - room, 0)
+    last = front_of(front_BCTHW, early or new + head.shape[2], window, context, still)
+    if early:
+        grown = extend_forwards(last, early, window, context, fill, still)
+        sequence = torch.cat((sequence, grown[:, :, last.shape[2] :]), 2)
+        last = context_of(grown, context, still)
     filled = fill(*gap(last, head, min(new, room)))
     made = filled[:, :, last.shape[2] : filled.shape[2] - head.shape[2]]
     return torch.cat((sequence, made, head_BCTHW), 2)

@@ -44,11 +44,11 @@ def latent_of_frame(frame: int) -> int:
     return -(-frame // STRIDE)
 
 
-def pin_at(frame: int, images: int, frames: int, latents: int) -> Pin:
+def pin_at(frame: int, images: int, frames: int) -> Pin:
     """Where `images` images lie from `frame` on in a clip; a negative frame counts from the end.
 
     Where they begin or end inside a latent frame, the nearest image stands for the rest of it.
-    `latents` may hold more than the clip's `frames`. ValueError where they do not fit.
+    ValueError where they do not fit.
     """
     start = frame + frames if frame < 0 else frame
     if start < 0 or start + images > frames:
@@ -61,7 +61,7 @@ def pin_at(frame: int, images: int, frames: int, latents: int) -> Pin:
             " end."
         )
     first, stop = latent_of_frame(start), latent_of_frame(start + images - 1) + 1
-    held = range(first_pixel_frame(first), pixel_frames(min(stop, latents)))
+    held = range(first_pixel_frame(first), pixel_frames(stop))
     sources = tuple(min(max(at - start, 0), images - 1) for at in held)
     return Pin(start, images, first, stop, sources)
 
@@ -94,19 +94,18 @@ def pinned_mask(cells_THW: Tensor, strength: float, size_HW: tuple[int, int], ce
     return 1 - strength * spread[:, : size_HW[0], : size_HW[1]]
 
 
+def pinned_twice(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor) -> int | None:
+    """The first latent frame in which a cell of a pin is already pinned; None if there is none."""
+    here_BTHW = mask_B1THW[:, 0, pin.first : pin.stop]
+    twice_T = ((pinned_THW < 1) & (here_BTHW < 1)).any(0).flatten(1).any(1)
+    return pin.first + int(twice_T.nonzero()[0]) if twice_T.any() else None
+
+
 def put_pin(
     samples_BCTHW: Tensor, mask_B1THW: Tensor, pin: Pin, latent_1CTHW: Tensor, pinned_THW: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """New samples and mask with a pin's latents and noise mask in them.
-
-    ValueError where a cell is pinned twice.
-    """
-    here = slice(pin.first, pin.stop)
-    taken = pinned_THW < 1
-    twice = (taken & (mask_B1THW[:, 0, here] < 1)).any(0)
-    if twice.any():
-        latent = pin.first + int(twice.any(2).any(1).nonzero()[0])
-        raise ValueError(f"Latent frame {latent} is pinned twice.")
+    """New samples and noise mask with a pin's latents and its mask in them, where it is below 1."""
+    here, taken = slice(pin.first, pin.stop), pinned_THW < 1
     samples, mask = samples_BCTHW.clone(), mask_B1THW.clone()
     samples[:, :, here] = torch.where(taken, latent_1CTHW, samples[:, :, here])
     mask[:, :, here] = torch.where(taken, pinned_THW, mask[:, :, here])

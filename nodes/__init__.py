@@ -9,12 +9,16 @@ from .extend import ExtendVideo, PrepareExtend
 from .finish import FinishVideo
 from .latent import EmptyVideoLatent
 from .load import LoadBlockworld
+from .loop import LoopVideo, PrepareLoop
 from .patchify import PatchifyLatent, UnpatchifyLatent
+from .pin import PinFrames
+from .reframe import PrepareReframe, Reframe
 from .seam_report import SeamReport
 from .select_patches import SelectPatches
 from .show_patches import ShowPatches
 from .sigmas import FlowSigmas
 from .steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
+from .stitch import PrepareStitch, StitchVideos
 
 
 class PatchDiTExtension(ComfyExtension):
@@ -38,8 +42,15 @@ class PatchDiTExtension(ComfyExtension):
             EditDenoising,
             SaveDenoiseState,
             LoadDenoiseState,
+            PinFrames,
             ExtendVideo,
             PrepareExtend,
+            StitchVideos,
+            PrepareStitch,
+            LoopVideo,
+            PrepareLoop,
+            Reframe,
+            PrepareReframe,
             FinishVideo,
             SeamReport,
         ]

@@ -38,7 +38,7 @@ def fit_with_edges(
 ) -> Tensor:
     """As `fit_frames`; bars of "pad" show the picture's outermost pixels again where `edges`."""
     H, W = frames_FHWC.shape[1:3]
-    if (H, W) == tuple(size_HW):
+    if tuple(size_HW) == (H, W):
         return frames_FHWC
     box = picture_box((H, W), size_HW, fit)
     scaled_FHWC = resize(frames_FHWC, (box.height, box.width))
@@ -65,7 +65,7 @@ def picture_box(size: tuple[int, int], into: tuple[int, int], fit: str) -> Box:
 def resize(frames_FHWC: Tensor, size_HW: tuple[int, int]) -> Tensor:
     """Frames at a size: averaged where they shrink, cubic and kept in 0..1 where they grow."""
     H, W = frames_FHWC.shape[1:3]
-    if (H, W) == tuple(size_HW):
+    if tuple(size_HW) == (H, W):
         return frames_FHWC
     frames = frames_FHWC.detach().float().cpu().numpy()
     done = torch.from_numpy(np.stack([resize_one(frame, size_HW) for frame in frames]))

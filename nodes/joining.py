@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from itertools import accumulate
 from math import ceil
 from typing import Any
@@ -16,10 +18,18 @@ from torch import Tensor
 
 from ..models.assembly import Given, Made, Piece
 from ..models.blending import Zone
-from ..models.extend import bridge, front_of, gap, window_lengths
+from ..models.extend import bridge, context_of, front_of, gap, window_lengths
 from ..models.timeline import STRIDE, pixel_frames, places_between
 from .clips import FPS
-from .extension import Extent, beginning_of, context_latents, ending_of, still_of
+from .extension import (
+    Extent,
+    beginning_of,
+    context_latents,
+    ending_of,
+    has_suffix,
+    own_still,
+    still_of,
+)
 from .fitting import fit_frames
 from .footage import Footage, same_rate
 from .host.facts import facts_of
@@ -130,11 +140,9 @@ def new_latents(extent: Extent, lead: int = 0) -> int:
     return max(int((extent.seconds * extent.fps + lead) / STRIDE + 0.5), 1)
 
 
-def prepare_bridge(
-    a: Footage, b: Footage, extent: Extent, **rest: Any
-) -> Joint:
+def prepare_bridge(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Joint:
     """A, new time, and B."""
-    lead = int(b.latent_1CTHW is not None and b.latent_1CTHW.shape[2] > 1)
+    lead = int(has_suffix(b))
     known, tail = ending_of(a, extent), beginning_of(b, extent)
     return around(a, b, extent, known, tail, new_latents(extent, lead), lead, **rest)
 
@@ -159,13 +167,17 @@ def around(
     a: Footage,
     b: Footage,
     extent: Extent,
-    known_1CTHW: Tensor,
+    ending: tuple[Tensor, list[int]],
     tail_1CTHW: Tensor,
     new: int,
     lead: int,
     **rest: Any,
 ) -> Joint:
-    """The job with what its windows see; ValueError where a window has no room."""
+    """The job with what its windows see; ValueError where a window has no room.
+
+    `ending` are A's latents and the frames that they stand for.
+    """
+    known_1CTHW, places = ending
     if known_1CTHW.shape[3:] != tail_1CTHW.shape[3:]:
         raise ValueError(
             f"The latents of A and B have {tuple(known_1CTHW.shape[3:])} and"
@@ -179,13 +191,18 @@ def around(
         )
     wanted = extent.context or max(extent.window // 3, 1)
     head = tail_1CTHW[:, :, :wanted]
-    if context + head.shape[2] >= extent.window:
+    seen = min(context, known_1CTHW.shape[2])
+    if seen + head.shape[2] >= extent.window:
         raise ValueError(
-            f"A window of {extent.window} latent frames has no room between {context} and"
+            f"A window of {extent.window} latent frames has no room between {seen} and"
             f" {head.shape[2]} known ones: make setting window longer or context shorter."
         )
-    room = new + head.shape[2]
-    front = front_of(known_1CTHW, room, extent.window, context, lambda part: still_of(a, part))
+    still = partial(own_still, a, places)
+    if extent.context or new > extent.window - seen - head.shape[2]:
+        front = front_of(known_1CTHW, new + head.shape[2], extent.window, context, still)
+    else:  # one window: A fills what is left of it
+        left = min(known_1CTHW.shape[2], extent.window - new - head.shape[2])
+        front = context_of(known_1CTHW, left, still)
     return Joint(a, b, extent, known_1CTHW, front, head, tail_1CTHW, new, lead, context, **rest)
 
 
@@ -221,7 +238,9 @@ def plan_of(job: Joint) -> Plan:
         pieces.append(Given(job.after))
     text = report_of(job)
     audio = sound_of(job)
-    return Plan(a.vae, window, tuple(parts), tuple(pieces), a.fps, a.size, audio, seams_of(job), text)
+    return Plan(
+        a.vae, window, tuple(parts), tuple(pieces), a.fps, a.size, audio, seams_of(job), text
+    )
 
 
 def made_between(job: Joint, latent_1CTHW: Tensor) -> Made:
@@ -233,9 +252,9 @@ def made_between(job: Joint, latent_1CTHW: Tensor) -> Made:
 
 def sound_of(job: Joint) -> dict | None:
     """A's sound, silence in time that neither clip had, and B's sound, in step with its frames."""
-    fps = job.a.fps
+    fps = Fraction(job.a.fps).limit_denominator(1001)
     spare = job.shown - job.cut_a - job.cut_b
-    sounds = [(job.a.audio, job.a.seconds), (None, max(spare, 0) / fps)]
+    sounds = [(job.a.audio, job.a.frames / fps), (None, max(spare, 0) / fps)]
     if not job.loop:
         late, seconds = max(-spare, 0) / fps, job.b.frames / fps
         sounds.append((place(job.b.audio, -late, seconds - late), seconds - late))

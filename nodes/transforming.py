@@ -19,12 +19,12 @@ from ..models.journal import Journal, run_key
 from ..models.timeline import STRIDE
 from . import host
 from .clips import FPS
-from .extension import Extent, beginning_of, ending_of
+from .extension import Extent, beginning_of, ending_of, has_suffix
 from .footage import Footage, encode_ending
 from .joining import Joint, around, new_latents
 from .sampling import begin, latent_of
 from .types import Denoising
-from .verbs import Sampling
+from .verbs import ODD, Sampling
 
 
 def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Joint:
@@ -55,15 +55,13 @@ def start_of_rest(b: Footage, groups: int, rate: float) -> tuple[int, Tensor | N
     Latent j >= 1 begins with frame 4j - 3: B's own latents can only go on from there.
     """
     latent = b.latent_1CTHW
-    if latent is None or latent.shape[2] < 2:
+    if latent is None or not has_suffix(b):
         return round(STRIDE * min(groups, groups_in(b, rate)) * rate), None
     dropped = min(groups, latent.shape[2] - 2)
     return STRIDE * dropped + 1, latent[:, :, dropped + 1 :]
 
 
-def zone_between(
-    a: Footage, b: Footage, cut_a: int, cut_b: int, new: int, rate: float
-) -> Zone:
+def zone_between(a: Footage, b: Footage, cut_a: int, cut_b: int, new: int, rate: float) -> Zone:
     """What the new latents start from: A going on, then held; B held, then beginning; mixed."""
     made, last = STRIDE * new, a.frames - 1
     from_a = [min(last - cut_a + round((i + 1) * rate), last) for i in range(made)]
@@ -96,7 +94,7 @@ def blended_run(
     """A window's run before its first step; its noise is its own by the first latent it makes."""
     latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
     prompts = sampling.positive, sampling.negative, sampling.cfg
-    sigmas, seed = sampling.sigmas(latent_BCTHW), sampling.window_seed(first)
+    sigmas, seed = sampling.sigmas(latent_BCTHW), (sampling.seed + first * ODD) % 2**64
     return begin(sampling.model, *prompts, latent, sigmas, seed)
 
 
@@ -114,6 +112,9 @@ def advance_blended(
         prompts = run.positive, positive_b, weight_T, run.negative, run.cfg
         key = run_key(host.fingerprint(run.model), prompts, state, until)
         state = journal.load(key) or state
+    if state.step == until:
+        report(until, state.x0)
+        return state
 
     def work(first, second) -> DenoiseState:
         at, denoiser = state, mixed_over_time(first, second, weight_T)

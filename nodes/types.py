@@ -18,6 +18,7 @@ from .api import io
 Patches = io.Custom("PATCHES")
 DenoiseStateWire = io.Custom("DENOISE_STATE")
 PlanWire = io.Custom("PLAN")
+ShotsWire = io.Custom("SHOTS")
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,15 @@ class Plan:
     audio: dict | None
     seams: tuple[int, ...]  # frames at which another piece begins
     report: str
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One shot of a storyboard, as it was asked for; a SHOTS wire carries a tuple of them."""
+
+    prompt: str
+    seconds: float
+    camera: str  # a name of `shots.CAMERAS`
+    continues: bool  # goes on from the shot before; else a cut
+    seed: int | None  # None: the storyboard's
+    locked: bool  # never made again: what was kept of it is used

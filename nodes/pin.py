@@ -1,0 +1,201 @@
+"""PinFrames: images become known frames of a video that is still to be made.
+
+B batch, C channels, F pixel frames, H rows, W columns (of latent cells in BCTHW, else of pixels).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.pins import Pin, cells_of_region, pin_at, pinned_mask, pinned_twice, put_pin
+from . import host
+from .api import io
+from .clips import Latent, mask_of, real_frames, samples_of
+from .fitting import FITS, fit_frames, fit_with_edges
+from .footage import PATCH, encode_clip, encode_ending, grid_of
+
+PINS = "video_pins"  # of a LATENT: (first, last) pixel frames of every pin, for messages
+NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
+SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
+
+
+class PinFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_PinFrames",
+            display_name="Pin Frames",
+            category="PatchDiT/pin",
+            description="Make an image, or several in a row, known frames of a video to come: image"
+            " to video, first and last frame, keyframes. Chain it for more pins.",
+            search_aliases=[
+                "image to video",
+                "i2v",
+                "first last frame",
+                "keyframe",
+                "start image",
+                "end image",
+                "flf2v",
+            ],
+            inputs=[
+                io.Latent.Input(
+                    "latent",
+                    tooltip="The canvas: from Empty Video Latent, or from a Pin Frames before.",
+                ),
+                io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
+                io.Image.Input(
+                    "images", tooltip="One image, or several that are consecutive frames."
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=-8193,
+                    max=8192,
+                    tooltip="The frame that shows the (first) image: 0 is the first of the video,"
+                    " -1 the last.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Share of the denoising steps for which the image is held; 1: to the"
+                    " end, less: the model may change it in the steps that remain.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=FITS,
+                    default="crop",
+                    tooltip="An image of another shape. crop: its middle; pad: all of it, and what"
+                    " it leaves free is generated; stretch: all of it, bent.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="The part of the image that is pinned (1); elsewhere (0) the frame is"
+                    " generated. Counts in whole patches of 16 pixels.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="The canvas with the pin, for a sampler."
+                ),
+                io.String.Output(display_name="report", tooltip="Which frames are pinned, how."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent, vae, images, frame, strength, fit, mask=None):
+        return io.NodeOutput(*pin_images(latent, vae, images, frame, strength, fit, mask))
+
+
+def pin_images(
+    latent: Latent,
+    vae: Any,
+    images_FHWC: Tensor,
+    frame: int,
+    strength: float,
+    fit: str,
+    mask: Tensor | None = None,
+) -> tuple[Latent, str]:
+    """The LATENT with images pinned, and what was done in words; a ValueError names a setting."""
+    if not 0 < strength <= 1:
+        raise ValueError(
+            f"Setting strength is {strength:g}; need more than 0 (which would pin nothing) and at"
+            " most 1."
+        )
+    samples = samples_of(latent, host.latent_channels(vae))
+    H, W = samples.shape[-2:]
+    size = H * host.spatial_stride(vae), W * host.spatial_stride(vae)
+    pin = pin_at(frame, len(images_FHWC), real_frames(latent))
+    images_FHWC = images_FHWC[..., :3].float().cpu()
+    region_FHW = region_of(images_FHWC, mask, size, fit)
+    cells_THW = cells_of_region(region_FHW, pin, grid_of(vae))
+    pinned_THW = pinned_mask(cells_THW, strength, (H, W), PATCH)
+    if not (pinned_THW < 1).any():
+        raise ValueError(
+            f"The mask covers no whole patch of {grid_of(vae)}x{grid_of(vae)} pixels, so nothing"
+            " would be pinned: paint a larger area (1 = pinned), invert it, or disconnect it."
+        )
+    before = mask_of(latent, samples.shape)
+    before = torch.ones_like(samples[:, :1]) if before is None else before.to(samples.device)
+    known = tuple(latent.get(PINS, ()))
+    check_free(before, pin, pinned_THW.to(before), known)
+    encoded = encode_pin(vae, fit_with_edges(images_FHWC, size, fit), pin)[..., :H, :W]
+    values = put_pin(samples, before, pin, encoded.to(samples), pinned_THW.to(before))
+    rest = {name: value for name, value in latent.items() if name != "downscale_ratio_spacial"}
+    pins = (*known, (pin.own[0], pin.own[-1]))
+    made = {**rest, "samples": values[0], "noise_mask": values[1], PINS: pins}
+    return made, report_of(pin, strength, bool((pinned_THW == 1).any()))
+
+
+def encode_pin(vae: Any, images_FHWC: Tensor, pin: Pin) -> Tensor:
+    """The latents_1CTHW of a pin's latent frames, as they are at its place in a sequence."""
+    frames_FHWC = images_FHWC[list(pin.sources)]
+    return (encode_ending if pin.first else encode_clip)(vae, frames_FHWC)
+
+
+def region_of(images_FHWC: Tensor, mask: Tensor | None, size: tuple[int, int], fit: str) -> Tensor:
+    """What of the fitted images is pinned, in 0..1, as region_FHW of one frame or of one each."""
+    own = torch.ones_like(images_FHWC[:1, ..., :1])
+    region = fit_frames(own if mask is None else mask_like(images_FHWC, mask), size, fit)[..., 0]
+    return torch.where((region - region.round()).abs() < NEAR, region.round(), region)
+
+
+def mask_like(images_FHWC: Tensor, mask: Tensor) -> Tensor:
+    """A MASK as mask_FHW1 in 0..1 for these images; ValueError where it is not of their shape."""
+    F, H, W = images_FHWC.shape[:3]
+    mask_FHW = mask.reshape(-1, *mask.shape[-2:]).float().cpu().clamp(0, 1)
+    if len(mask_FHW) not in (1, F):
+        raise ValueError(
+            f"The mask has {len(mask_FHW)} frames for {F} image{'s' * (F != 1)}: give one mask, or"
+            " one for each."
+        )
+    height, width = mask_FHW.shape[1:]
+    if abs((width / height) / (W / H) - 1) > SAME_SHAPE:
+        raise ValueError(
+            f"The mask is {width}x{height} and the image {W}x{H}, another shape: paint the mask on"
+            " the image that is pinned, or disconnect it."
+        )
+    return fit_frames(mask_FHW[..., None], (H, W), "stretch")
+
+
+def check_free(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor, known: tuple) -> None:
+    """ValueError where a part of a latent frame is pinned already."""
+    latent = pinned_twice(mask_B1THW, pin, pinned_THW)
+    if latent is None:
+        return
+    group = Pin(0, 0, latent, latent + 1, ()).held
+    near = [span(*pin) for pin in known if pin[0] <= group[-1] and pin[1] >= group[0]]
+    raise ValueError(
+        f"Setting frame pins {span(pin.own[0], pin.own[-1])} where"
+        f" {near[0] if near else 'something'} is pinned already, and frames"
+        f" {span(group[0], group[-1])} are one latent frame: choose a frame outside them, or masks"
+        " that do not overlap."
+    )
+
+
+def span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def report_of(pin: Pin, strength: float, partly: bool) -> str:
+    """What was pinned, in words."""
+    many = len(pin.own) > 1
+    lines = [
+        f"Pinned frame{'s' * many} {span(pin.own[0], pin.own[-1])}"
+        f"{' in part (whole patches)' * partly} at strength {strength:g}"
+        f" ({'held to the end' if strength == 1 else f'held for {strength:.0%} of the steps'})."
+    ]
+    extra = [at for at in pin.held if at not in pin.own]
+    if extra:
+        lines.append(
+            f"Four frames are one latent frame: frames {span(pin.held[0], pin.held[-1])} are pinned"
+            f" together, and the nearest image stands for frame{'s' * (len(extra) > 1)}"
+            f" {', '.join(map(str, extra))}."
+        )
+    return "\n".join(lines)

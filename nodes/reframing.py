@@ -1,0 +1,193 @@
+"""Planning a change of frame: its size, what of the clip is known in it, and the pieces.
+
+B batch, C channels, F pixel frames, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.assembly import Given, Made
+from ..models.reframe import Side, kept_shares, mask_outside, side_at, size_for, window_starts
+from ..models.timeline import STRIDE, first_pixel_frame
+from . import host
+from .clips import FPS, FRAMES, Latent
+from .fitting import surround
+from .footage import PATCH, Footage, encode_clip, grid_of, same_rate
+from .types import Plan
+
+CUSTOM = "width x height"
+ASPECTS = {  # height to width
+    CUSTOM: None,
+    "1:1 square": (1, 1),
+    "16:9 landscape": (9, 16),
+    "9:16 portrait": (16, 9),
+    "4:3 landscape": (3, 4),
+    "3:4 portrait": (4, 3),
+    "3:2 landscape": (2, 3),
+    "2:3 portrait": (3, 2),
+    "5:4 landscape": (4, 5),
+    "4:5 portrait": (5, 4),
+    "7:4 wide": (4, 7),
+    "4:7 tall": (7, 4),
+    "21:9 cinema": (9, 21),
+}
+WIDEN, CROP = "widen", "crop"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A clip in its new frame: which of its pixels are kept, and where."""
+
+    clip: Footage
+    rows: Side
+    columns: Side
+    feather: int
+    fps: float  # frames per second that the model makes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the new frame."""
+        return self.rows.size, self.columns.size
+
+    @property
+    def own_FHWC(self) -> Tensor:
+        """The pixels that are kept."""
+        return self.clip.frames_FHWC[:, self.rows.own, self.columns.own]
+
+    @property
+    def cropped(self) -> bool:
+        """Whether nothing has to be generated."""
+        return (self.rows.length, self.columns.length) == self.size
+
+
+def frame_clip(
+    clip: Footage, settings: dict[str, Any], fps: float, grid: int | None = None
+) -> Framing:
+    """The framing that a node's settings ask for; a ValueError names a setting that cannot be."""
+    grid = grid or grid_of(clip.vae)
+    for name in ("anchor_x", "anchor_y"):
+        if not 0 <= settings[name] <= 1:
+            raise ValueError(f"Setting {name} is {settings[name]:g}; need 0 to 1.")
+    size = new_size(clip.size, settings, grid)
+    anchors = settings["anchor_y"], settings["anchor_x"]
+    rows, columns = map(side_at, clip.size, size, anchors, (grid, grid))
+    return Framing(clip, rows, columns, settings["feather"], fps)
+
+
+def new_size(old: tuple[int, int], settings: dict[str, Any], grid: int) -> tuple[int, int]:
+    """Height and width in pixels."""
+    aspect, how = settings["aspect"], settings["how"]
+    if aspect not in ASPECTS or how not in (WIDEN, CROP):
+        raise ValueError(
+            f"Got aspect {aspect!r} and how {how!r}; need one of {', '.join(ASPECTS)}, and {WIDEN}"
+            f" or {CROP}."
+        )
+    ratio = ASPECTS[aspect]
+    if ratio is not None:
+        return size_for(old, ratio, how == WIDEN, grid)
+    for name in ("width", "height"):
+        if settings[name] < 2 or settings[name] % 2:
+            raise ValueError(f"Setting {name} is {settings[name]} pixels; need an even number.")
+    return settings["height"], settings["width"]
+
+
+def plan_of(job: Framing, window: int, context: int) -> Plan:
+    """How latents with the clip's surroundings generated become the clip in its new frame."""
+    clip = job.clip
+    if job.cropped:
+        return plan_of_crop(job)
+    around_FHWC = surround(job.own_FHWC, job.size, job.rows.place, job.columns.place)
+    latent = with_own_latents(job, encode_clip(clip.vae, whole_groups(around_FHWC)))
+    share_1HW = kept_shares(job.rows, job.columns, job.feather)
+    mask = mask_outside(share_1HW, latent, host.spatial_stride(clip.vae), PATCH)
+    if mask.all():
+        raise ValueError(
+            f"The kept part of the clip is {job.columns.length}x{job.rows.length} pixels and holds"
+            f" no whole patch of {grid_of(clip.vae)}: keep more of it, or scale the clip first."
+        )
+    canvas: Latent = {"samples": latent, "noise_mask": mask, FPS: clip.fps}
+    made = Made(latent, 0, clip.frames, kept_FHWC=around_FHWC, kept_FHW=share_1HW, size=job.size)
+    starts = window_starts(latent.shape[2], window, context)
+    seams = tuple(first_pixel_frame(start) for start in starts[1:])
+    return Plan(
+        clip.vae,
+        with_length(canvas, clip.frames),
+        (slice(None),),
+        (made,),
+        clip.fps,
+        job.size,
+        clip.audio,
+        seams,
+        report_of(job, len(starts)),
+    )
+
+
+def plan_of_crop(job: Framing) -> Plan:
+    """The plan for a frame inside the clip's: nothing is generated."""
+    clip = job.clip
+    latent = with_own_latents(job, encode_clip(clip.vae, whole_groups(job.own_FHWC)))
+    canvas: Latent = {"samples": latent, "noise_mask": torch.zeros_like(latent[:, :1])}
+    canvas = with_length({**canvas, FPS: clip.fps}, clip.frames)
+    pieces = (Given(job.own_FHWC),)
+    report = report_of(job, 0)
+    parts = (slice(None),)
+    return Plan(clip.vae, canvas, parts, pieces, clip.fps, job.size, clip.audio, (), report)
+
+
+def with_length(latent: Latent, frames: int) -> Latent:
+    """The LATENT, which says how many of its frames are the clip where the last are padding."""
+    return latent if (frames - 1) % STRIDE == 0 else {**latent, FRAMES: frames}
+
+
+def whole_groups(frames_FHWC: Tensor) -> Tensor:
+    """1 + 4k frames: the last one is repeated."""
+    over = -(len(frames_FHWC) - 1) % STRIDE
+    if not over:
+        return frames_FHWC
+    return torch.cat((frames_FHWC, frames_FHWC[-1:].expand(over, -1, -1, -1)))
+
+
+def with_own_latents(job: Framing, latent_1CTHW: Tensor) -> Tensor:
+    """The latents, with the clip's own in their place where it came as a LATENT.
+
+    Only where pixels and latent cells coincide; else they stay encoded from its pixels.
+    """
+    own, stride = job.clip.latent_1CTHW, host.spatial_stride(job.clip.vae)
+    sides = job.rows, job.columns
+    if own is None or any(n % stride for s in sides for n in (s.start, s.place, s.length)):
+        return latent_1CTHW
+    here = [slice(s.place // stride, (s.place + s.length) // stride) for s in sides]
+    there = [slice(s.start // stride, (s.start + s.length) // stride) for s in sides]
+    whole = latent_1CTHW.clone()
+    whole[..., here[0], here[1]] = own[..., there[0], there[1]]
+    return whole
+
+
+def report_of(job: Framing, windows: int) -> str:
+    """What was done, in words."""
+    clip, (height, width) = job.clip, job.size
+    lines = [f"{clip.size[1]}x{clip.size[0]} became {width}x{height} pixels."]
+    rows, columns = job.rows, job.columns
+    if (rows.length, columns.length) != clip.size:
+        lines.append(
+            f"Kept of the clip: {columns.length}x{rows.length} from {columns.start} across and"
+            f" {rows.start} down."
+        )
+    if job.cropped:
+        return "\n".join([*lines, "Nothing was generated: the frames are the clip's own, exactly."])
+    lines.append(
+        f"It lies at {columns.place} across and {rows.place} down, exactly as it was; outside, its"
+        f" outermost pixels fade over {job.feather}. Generated in {windows}"
+        f" window{'s' * (windows != 1)}."
+    )
+    if not same_rate(clip.fps, job.fps):
+        lines.append(
+            f"The clip keeps its {clip.fps:g} fps; the model was trained at {job.fps:g}, so motion"
+            " may look slow or fast to it."
+        )
+    return "\n".join(lines)

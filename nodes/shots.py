@@ -1,0 +1,276 @@
+"""A list of shots filled one by one: their words, lengths and keys, what is made and what is kept.
+
+C channels, T/H/W latent frames/rows/columns; latents_1CTHW are raw VAE means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.assembly import Made
+from ..models.digests import digest
+from ..models.extend import extend_forwards, front_of
+from ..models.journal import Journal
+from ..models.timeline import STRIDE, pixel_frames
+from . import host
+from .clips import frames_for, latent_length
+from .footage import grid_of, last_frame_as_image, same_rate
+from .kept_shots import KeptShots
+from .types import Shot
+from .verbs import Sampling
+
+CAMERAS = {  # as the small model was taught to say it; large ones understand it too
+    "as prompted": "",
+    "still": "static camera",
+    "pan left": "the camera pans left",
+    "pan right": "the camera pans right",
+    "zoom in": "the camera zooms in",
+    "zoom out": "the camera zooms out",
+}
+LONGEST = 600.0  # seconds of a shot
+
+
+@dataclass(frozen=True)
+class Board:
+    """What all shots of a storyboard share."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    subject: str
+    negative: str
+    size: tuple[int, int]  # height and width in pixels
+    made_fps: float  # frames per second that the model makes
+    seed: int
+    steps: int
+    cfg: float
+    window: int  # latent frames
+    context: int  # latent frames
+
+    def encode(self, text: str, what: str) -> list:
+        """CONDITIONING of a text."""
+        try:
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
+
+    def empty(self, latents: int) -> Tensor:
+        """An empty latent_1CTHW of the storyboard's size; a ValueError for a size that is none."""
+        multiple = grid_of(self.vae)
+        for name, pixels in zip(("height", "width"), self.size, strict=True):
+            if pixels < multiple or pixels % multiple:
+                raise ValueError(
+                    f"Setting {name} is {pixels}; need a multiple of {multiple} pixels."
+                )
+        H, W = (pixels // host.spatial_stride(self.vae) for pixels in self.size)
+        return torch.zeros(1, host.latent_channels(self.vae) or 16, latents, H, W)
+
+
+@dataclass(frozen=True)
+class Take:
+    """A finished shot."""
+
+    shot: Shot
+    text: str  # the whole prompt
+    seed: int
+    latent_1CTHW: Tensor  # of a shot that continues: without what it continues from
+    key: str
+    continues: bool
+    made: bool  # now; else it was kept from an earlier run
+
+
+def prompt_of(shot: Shot, subject: str) -> str:
+    """The subject, what the shot shows of it, and the camera.
+
+    A prompt that begins with a small letter goes on with the subject's sentence; `{subject}` in a
+    prompt says where else the subject belongs.
+    """
+    subject, prompt, camera = subject.strip(), shot.prompt.strip(), CAMERAS[shot.camera]
+    if "{subject}" in prompt:
+        text = prompt.replace("{subject}", subject)
+    else:
+        join = " " if prompt[:1].islower() else ". "
+        text = join.join(part for part in (subject, prompt) if part)
+    return ", ".join(part for part in (text, camera) if part)
+
+
+def latents_of(shot: Shot, continues: bool, fps: float) -> int:
+    """Latent frames of a shot: of a cut 1 + k for 1 + 4k frames, of one that goes on k for 4k."""
+    if continues:
+        return max(round(shot.seconds * fps / STRIDE), 1)
+    return latent_length(frames_for(shot.seconds, fps))
+
+
+def asked_of(shot: Shot, place: int) -> str:
+    """A digest of what was asked for, locked or not; the first shot never continues."""
+    asked = shot.prompt, shot.seconds, shot.camera, shot.continues and place > 0, shot.seed
+    return digest(asked)[:24]
+
+
+def check_shots(shots: Sequence[Shot], kept: KeptShots) -> None:
+    """A ValueError for a shot that cannot be, before any is made."""
+    if not shots:
+        raise ValueError("The shot list is empty; connect Shot nodes to shots.")
+    for place, shot in enumerate(shots):
+        if not 0 < shot.seconds <= LONGEST:
+            raise ValueError(
+                f"Shot {place + 1} lasts {shot.seconds:g} seconds; need more than 0 and at most"
+                f" {LONGEST:g}: change its seconds."
+            )
+        if shot.locked and not kept.has(asked_of(shot, place)):
+            raise ValueError(
+                f"Shot {place + 1} is locked but was never made as it now reads in a storyboard of"
+                " this name: unlock it for one run."
+            )
+
+
+def fill_shots(
+    shots: Sequence[Shot], board: Board, kept: KeptShots, journal: Journal | None = None
+) -> list[Take]:
+    """All shots, kept ones as they were and the others made, each kept as soon as it is done."""
+    check_shots(shots, kept)
+    board.empty(1)
+    negative = board.encode(board.negative, "Setting negative")
+    common = (
+        host.fingerprint(board.model),
+        negative,
+        (board.size, board.made_fps, board.steps, board.cfg, board.window, board.context),
+    )
+    takes: list[Take] = []
+    for place, shot in enumerate(shots):
+        continues = shot.continues and place > 0
+        seed = board.seed if shot.seed is None else shot.seed
+        text = prompt_of(shot, board.subject)
+        positive = board.encode(text, f"Shot {place + 1}")
+        latents = latents_of(shot, continues, board.made_fps)
+        before = takes[-1].key if continues else ""
+        key = digest((common, positive, latents, seed, before))[:24]
+        asked = asked_of(shot, place)
+        found = kept_take(shot, place, asked, key, board, kept)
+        if found is not None:
+            takes.append(Take(shot, text, seed, found[1], found[0], continues, made=False))
+            continue
+        prompts = board.model, positive, negative
+        sampling = Sampling(*prompts, seed=seed, steps=board.steps, cfg=board.cfg)
+        latent = make_shot(
+            latents, sequence_of(takes) if continues else None, board, sampling, journal
+        )
+        kept.keep(place, asked, key, latent)
+        takes.append(Take(shot, text, seed, latent, key, continues, made=True))
+    return takes
+
+
+def kept_take(
+    shot: Shot, place: int, asked: str, key: str, board: Board, kept: KeptShots
+) -> tuple[str, Tensor] | None:
+    """Key and latents of a shot that is there; of a locked one whatever changed around it."""
+    exact = kept.find(key)
+    if exact is not None or not shot.locked:
+        return None if exact is None else (key, exact)
+    found = kept.find_asked(asked, place)
+    if found is None:
+        raise ValueError(
+            f"Shot {place + 1} is locked and what was kept of it is damaged: unlock it to make it"
+            " again."
+        )
+    here, there = board.empty(1).shape, found[1].shape
+    if (*here[:2], *here[3:]) != (*there[:2], *there[3:]):
+        stride = host.spatial_stride(board.vae)
+        raise ValueError(
+            f"Shot {place + 1} is locked and was made at {there[4] * stride}x{there[3] * stride}"
+            f" pixels with {there[1]} channels: set width and height to that, or unlock it."
+        )
+    return found
+
+
+def sequence_of(takes: Sequence[Take]) -> Tensor:
+    """The latents_1CTHW of the last run of shots: from the last cut on."""
+    return runs_of(takes)[-1]
+
+
+def runs_of(takes: Sequence[Take]) -> list[Tensor]:
+    """One latents_1CTHW for each run of shots between two cuts."""
+    runs: list[list[Tensor]] = []
+    for take in takes:
+        if take.continues:
+            runs[-1].append(take.latent_1CTHW)
+        else:
+            runs.append([take.latent_1CTHW])
+    return [torch.cat(run, 2) for run in runs]
+
+
+def make_shot(
+    latents: int,
+    before_1CTHW: Tensor | None,
+    board: Board,
+    sampling: Sampling,
+    journal: Journal | None,
+) -> Tensor:
+    """The latents of a new shot; of one that continues only those after `before`."""
+    fill = sampling.fill(board.made_fps, journal)
+    sequence, made = before_1CTHW, 0
+    if sequence is None:
+        made = min(latents, board.window)
+        empty = board.empty(made)
+        sequence = fill(empty, torch.ones_like(empty[:, :1]))
+    rest = latents - made
+    if rest:
+        size = board.window, min(board.context, sequence.shape[2])
+        still = lambda latent: last_frame_as_image(board.vae, latent)  # noqa: E731
+        front = front_of(sequence, rest, *size, still)
+        longer = extend_forwards(front, rest, *size, fill, still)
+        sequence = torch.cat((sequence, longer[:, :, front.shape[2] :]), 2)
+    return sequence if before_1CTHW is None else sequence[:, :, -latents:]
+
+
+def piece_of(run_1CTHW: Tensor, board: Board, fps: float) -> Made:
+    """A run's frames, at `fps` mixed from the nearest two that the model made."""
+    made, shown = pixel_frames(run_1CTHW.shape[2]), None
+    if not same_rate(fps, board.made_fps):
+        count = max(round(made * fps / board.made_fps), 1)
+        shown = tuple(min(1 + i * board.made_fps / fps, made) for i in range(count))
+    return Made(run_1CTHW, 0, made, shown=shown, size=board.size)
+
+
+def starts_of(takes: Sequence[Take], board: Board, fps: float) -> list[int]:
+    """The frame at which each shot begins, and the frames of them all."""
+    starts, run_start, latents = [0], 0, 0
+    for i, take in enumerate(takes):
+        latents = take.latent_1CTHW.shape[2] + (latents if take.continues else 0)
+        frames = pixel_frames(latents)
+        scale = 1.0 if same_rate(fps, board.made_fps) else fps / board.made_fps
+        starts.append(run_start + max(round(frames * scale), 1))
+        if i + 1 < len(takes) and not takes[i + 1].continues:
+            run_start = starts[-1]
+    return starts
+
+
+def shots_report(takes: Sequence[Take], board: Board, fps: float, starts: list[int]) -> str:
+    """What was done, shot by shot."""
+    made = sum(take.made for take in takes)
+    lines = [
+        f"{len(takes)} shots, {made} made now and {len(takes) - made} kept; {starts[-1]} frames"
+        f" ({starts[-1] / fps:.2f} s at {fps:g} fps).",
+    ]
+    for i, take in enumerate(takes):
+        join = "continues" if take.continues else "cut"
+        state = "made" if take.made else "locked" if take.shot.locked else "kept"
+        lines.append(
+            f"{i + 1}: frames {starts[i]} to {starts[i + 1] - 1}, {join}, {state}, seed"
+            f" {take.seed}: {take.text}"
+        )
+    same = len({take.seed for take in takes}) == 1
+    noise = "all shots begin with the same noise" if same else "shots of one seed begin alike"
+    if board.subject.strip():
+        lines.append(f"The subject is said in every prompt, and {noise}.")
+    if not same_rate(fps, board.made_fps):
+        lines.append(
+            f"Made at {board.made_fps:g} fps, shown at {fps:g}: each frame is mixed from the two"
+            " nearest."
+        )
+    return "\n".join(lines)

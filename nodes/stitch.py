@@ -1,0 +1,206 @@
+"""StitchVideos and PrepareStitch: from one clip to another.
+
+B batch, C channels, T/H/W latent frames/rows/columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .api import io
+from .fitting import FITS
+from .footage import Footage, read_footage
+from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
+from .sound import CROSSFADE
+from .transforming import blended_fill, prepare_transform
+from .types import PlanWire
+from .verbs import (
+    Sampling,
+    checkpoint_input,
+    finish_plan,
+    journaled,
+    sampling_inputs,
+    verb_outputs,
+    window_inputs,
+)
+
+MODES = ["bridge", "transform"]
+
+
+def pair_inputs() -> list:
+    """video_a, video_b, vae, fit, crossfade, fps, audio_a and audio_b."""
+    kinds = [io.Video, io.Image, io.Latent]
+    what = "a video, images that are the frames of one clip, or a latent video made here."
+    return [
+        io.MultiType.Input("video_a", kinds, tooltip=f"The clip that comes first: {what}"),
+        io.MultiType.Input(
+            "video_b",
+            kinds,
+            optional=True,
+            tooltip=f"The clip that comes after it: {what} It takes A's size and frame rate.",
+        ),
+        io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
+        io.Combo.Input(
+            "fit",
+            options=FITS,
+            default="crop",
+            tooltip="How B is brought to A's size where it has another. crop: fill the frame and"
+            " cut off what juts out; pad: black bars; stretch: change its shape.",
+        ),
+        io.Float.Input(
+            "crossfade",
+            default=CROSSFADE,
+            min=0.0,
+            max=60.0,
+            step=0.01,
+            tooltip="Seconds of sound that fade over where two parts meet. Pictures are not faded.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "fps",
+            default=8.0,
+            min=1.0,
+            max=120.0,
+            step=1.0,
+            tooltip="Frames per second of images; a video and a latent bring their own.",
+            advanced=True,
+        ),
+        io.Audio.Input("audio_a", optional=True, tooltip="Sound of A, in place of its own."),
+        io.Audio.Input("audio_b", optional=True, tooltip="Sound of B, in place of its own."),
+    ]
+
+
+def seconds_input():
+    return io.Float.Input(
+        "seconds",
+        default=1.0,
+        min=0.01,
+        max=600.0,
+        step=0.125,
+        tooltip="bridge: how long the new time between A and B lasts. transform: how long A takes"
+        " to become B, half of it at A's end and half at B's beginning.",
+    )
+
+
+class StitchVideos(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_StitchVideos",
+            display_name="Stitch Videos",
+            category="PatchDiT/stitch",
+            description="Lead from one clip to another: invent the time between them, or turn the"
+            " first scene into the second. Frames outside the new part come out exactly as they"
+            " went in.",
+            search_aliases=["join videos", "transition", "bridge clips", "morph", "blend", "merge"],
+            inputs=[
+                *pair_inputs(),
+                *sampling_inputs(),
+                io.Combo.Input(
+                    "mode",
+                    options=MODES,
+                    default="bridge",
+                    tooltip="bridge: new time between A and B. transform: the end of A gradually"
+                    " becomes the beginning of B, and the whole is no longer.",
+                ),
+                seconds_input(),
+                io.Float.Input(
+                    "strength",
+                    default=0.7,
+                    min=0.05,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="transform: how freely the change is painted over the plain blend of"
+                    " both clips; low keeps their motion, 1 starts from noise. No effect on a"
+                    " bridge.",
+                ),
+                io.Conditioning.Input(
+                    "positive_b",
+                    optional=True,
+                    tooltip="transform: what B shows; the prompt moves from positive to this one."
+                    " Nothing: positive all along.",
+                ),
+                *window_inputs(),
+                checkpoint_input(),
+            ],
+            outputs=verb_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, video_a, vae, mode, seconds, strength, video_b=None, **settings):
+        a, b, notes = pair_from(video_a, video_b, vae, settings)
+        extent = extent_from(settings, seconds, a, b)
+        prepare = prepare_transform if mode == "transform" else prepare_bridge
+        job = prepare(a, b, extent, notes=notes, crossfade=settings["crossfade"])
+        sampling = Sampling.of(settings, settings["seed"], strength if job.zone else 1.0)
+        return io.NodeOutput(*stitch(job, sampling, settings))
+
+
+class PrepareStitch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_PrepareStitch",
+            display_name="Prepare Stitch",
+            category="PatchDiT/stitch",
+            description="The latent in which a sampler of your own makes the time between two"
+            " clips, in one window. Finish Video puts the whole together.",
+            search_aliases=["join videos", "bridge clips", "ksampler", "sampler of my own"],
+            inputs=[
+                *pair_inputs(),
+                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                io.Float.Input(
+                    "seconds",
+                    default=1.0,
+                    min=0.01,
+                    max=600.0,
+                    step=0.125,
+                    tooltip="How long the new time between A and B lasts.",
+                ),
+                *window_inputs(),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="For a sampler: both ends and a noise mask."
+                ),
+                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video_a, vae, seconds, video_b=None, **settings):
+        a, b, notes = pair_from(video_a, video_b, vae, settings)
+        extent = extent_from(settings, seconds, a, b)
+        job = prepare_bridge(a, b, extent, notes=notes, crossfade=settings["crossfade"])
+        plan = one_window(job, "Stitch Videos")
+        return io.NodeOutput(plan.latent, plan)
+
+
+def pair_from(
+    video_a: Any, video_b: Any, vae: Any, settings: dict
+) -> tuple[Footage, Footage, tuple[str, ...]]:
+    """A, B in A's size and frame rate, and what was done to B."""
+    if video_b is None:
+        raise ValueError(
+            "Input video_b is not connected: connect the second clip, or use Extend Video to go on"
+            " from one."
+        )
+    a = read_footage(video_a, vae, settings["fps"], settings.get("audio_a"))
+    b = read_footage(video_b, vae, settings["fps"], settings.get("audio_b"))
+    return a, *conform(b, a, settings["fit"])
+
+
+def stitch(job: Joint, sampling: Sampling, settings: dict) -> tuple:
+    """LATENT, VIDEO, seams and report."""
+
+    def work(journal):
+        if job.zone is None:
+            return fill_joint(job, sampling.fill(job.extent.fps, journal))
+        positive_b = settings.get("positive_b") or sampling.positive
+        fill = blended_fill(sampling, positive_b, job.zone, job.extent.fps, journal)
+        return fill_joint(job, fill)
+
+    sequence = journaled(settings["checkpoint"], work)
+    plan = plan_of(job)
+    latent, video = finish_plan(plan, sequence)
+    return latent, video, ", ".join(map(str, plan.seams)), plan.report
