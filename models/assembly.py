@@ -1,7 +1,9 @@
 """A clip put together from pieces: frames that somebody gave, and frames decoded from latents.
 
 Given frames are shown exactly as they are. What the autoencoder lost of the given frame next to a
-made piece is added back to the made frames and fades, so that sharpness and colour do not jump.
+made piece is added back to the made frames and fades, so that sharpness and colour do not jump. It
+is added only where the made frame still shows what that frame showed, so that nothing leaves a
+ghost of itself behind.
 F frames, H rows, W columns, C channels, T latent frames; frames_FHWC are RGB in 0..1.
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Decode = Callable[[Tensor], Iterator[Tensor]]  # latent_1CTHW -> chunks_FHWC of the whole clip
@@ -55,6 +58,21 @@ class Made:
 
 
 Piece = Given | Made
+SAME = 0.04  # a change of decoded colour, of 0..1, at which a residual is down to 1/e
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What decoding lost of a true frame, and what it gave."""
+
+    lost_HWC: Tensor
+    decoded_HWC: Tensor
+
+    def on(self, frame_HWC: Tensor) -> Tensor:
+        """What of it still fits a decoded frame (H,W,C): less where the picture has changed."""
+        change_HW = (frame_HWC - self.decoded_HWC).abs().amax(-1)
+        around_HW = F.max_pool2d(change_HW[None, None], 5, stride=1, padding=2)[0, 0]
+        return self.lost_HWC * torch.exp(-((around_HW / SAME) ** 2)).unsqueeze(-1)
 
 
 def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
@@ -100,7 +118,7 @@ def crop(frames_FHWC: Tensor, size: tuple[int, int]) -> Tensor:
     return frames_FHWC[..., : size[0], : size[1], :]
 
 
-def residuals(made: Made, decode: Decode) -> tuple[Tensor | None, Tensor | None]:
+def residuals(made: Made, decode: Decode) -> tuple[Residual | None, Residual | None]:
     """True frame less decoded frame just before and just after a piece."""
     wanted = {}
     if made.before_HWC is not None and made.first > 0:
@@ -111,21 +129,22 @@ def residuals(made: Made, decode: Decode) -> tuple[Tensor | None, Tensor | None]
     if wanted:
         for i, frame_HWC in enumerate(decoded_frames(made, decode)):
             if i in wanted:
-                found[i] = wanted[i] - frame_HWC
+                found[i] = Residual(wanted[i] - frame_HWC, frame_HWC)
             if i >= max(wanted):
                 break
     return found.get(made.first - 1), found.get(made.first + made.count)
 
 
 def shown_at(
-    frame_HWC: Tensor, i: int, made: Made, lead: Tensor | None, trail: Tensor | None
+    frame_HWC: Tensor, i: int, made: Made, lead: Residual | None, trail: Residual | None
 ) -> Tensor:
     """Frame i of a piece with the fading residuals of its neighbours."""
+    mended_HWC = frame_HWC
     for residual, distance in ((lead, i + 1), (trail, made.count - i)):
-        if residual is not None:
-            weight = max(0.0, 1 - distance / (min(made.fade, made.count) + 1))
-            frame_HWC = frame_HWC + weight * residual
-    return frame_HWC.clamp(0, 1)
+        weight = max(0.0, 1 - distance / (min(made.fade, made.count) + 1))
+        if residual is not None and weight:
+            mended_HWC = mended_HWC + weight * residual.on(frame_HWC)
+    return mended_HWC.clamp(0, 1)
 
 
 def keep(frame_HWC: Tensor, made: Made, i: int) -> Tensor:

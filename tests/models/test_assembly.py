@@ -99,10 +99,27 @@ def test_residuals_are_of_the_neighbours_and_only_of_those_that_are_there():
     made = Made(latent(0.1, 0.2, 0.3, 0.4, 0.5), 2, 2, grey(0.25), grey(0.45))
     lead, trail = residuals(made, decode)
     assert lead is not None and trail is not None
-    assert lead.flatten().tolist() == pytest.approx([0.05] * lead.numel())
-    assert trail.flatten().tolist() == pytest.approx([-0.05] * trail.numel())
+    assert lead.lost_HWC.flatten().tolist() == pytest.approx([0.05] * 72)
+    assert trail.lost_HWC.flatten().tolist() == pytest.approx([-0.05] * 72)
     assert residuals(Made(latent(0.1, 0.2), 0, 2, grey(0.9)), decode) == (None, None)
     assert residuals(Made(latent(0.1, 0.2), 0, 1), decode) == (None, None)
+
+
+def test_a_residual_leaves_no_ghost_where_the_picture_has_moved_on():
+    """A decoder that sees a blurred square lose its edge; the square then leaves the picture."""
+    with_square, without = torch.full((16, 16, 3), 0.3), torch.full((16, 16, 3), 0.3)
+    with_square[2:6, 2:6] = 0.8
+    sharp = with_square.clone()
+    sharp[2:6, 2:6] = 1.0
+    sharp[12:, 12:] = 0.35  # and a corner that stays
+
+    def movie(latent_1CTHW):
+        yield torch.stack([with_square, without, without])
+
+    made = Made(latent(0, 0, 0), 1, 2, before_HWC=sharp, fade=1)
+    frames = torch.cat(list(play([made], movie)))
+    assert (frames[0, :8, :8] - 0.3).abs().max() < 1e-6  # not a trace of the square
+    assert frames[0, 13:, 13:].mean().item() == pytest.approx(0.325)  # half of what was lost
 
 
 def test_made_frames_stay_within_the_range():
