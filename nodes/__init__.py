@@ -13,12 +13,14 @@ from .loop import LoopVideo, PrepareLoop
 from .patchify import PatchifyLatent, UnpatchifyLatent
 from .pin import PinFrames
 from .reframe import PrepareReframe, Reframe
+from .remix import PrepareRemix, RemixVideo
 from .seam_report import SeamReport
 from .select_patches import SelectPatches
 from .show_patches import ShowPatches
 from .sigmas import FlowSigmas
 from .steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 from .stitch import PrepareStitch, StitchVideos
+from .storyboard import Shot, Storyboard
 
 
 class PatchDiTExtension(ComfyExtension):
@@ -51,6 +53,10 @@ class PatchDiTExtension(ComfyExtension):
             PrepareLoop,
             Reframe,
             PrepareReframe,
+            RemixVideo,
+            PrepareRemix,
+            Shot,
+            Storyboard,
             FinishVideo,
             SeamReport,
         ]

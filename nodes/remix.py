@@ -82,12 +82,12 @@ class RemixVideo(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "source_cfg",
-                    default=1.0,
+                    default=0.0,
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Guidance of the source prompt in flow edit; nearer to cfg changes"
-                    " less.",
+                    tooltip="Guidance of the source prompt in flow edit; 0: as cfg. Less than cfg"
+                    " changes more.",
                     advanced=True,
                 ),
                 mask_input(),
@@ -182,7 +182,7 @@ def way_of(sampling: Sampling, settings: dict) -> Callable[[float, Journal | Non
             "Method flow edit needs source: connect a prompt of what the clip shows now, or set"
             " method to noise."
         )
-    return partial(by_flow_edit, sampling, source, settings["source_cfg"])
+    return partial(by_flow_edit, sampling, source, settings["source_cfg"] or sampling.cfg)
 
 
 def sizes(remix: Remix, settings: dict) -> tuple[int, int]:

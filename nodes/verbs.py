@@ -17,7 +17,7 @@ from ..models.journal import Journal
 from ..models.patches import Grid
 from ..models.solvers import shifted_sigmas
 from .api import io
-from .clips import FPS, Latent, latent_length, mask_of, samples_of
+from .clips import FPS, Latent, latent_length, mask_of, rest_of, samples_of
 from .footage import PATCH, video_of
 from .host.facts import facts_of, shift_of
 from .sampling import open_journal, sample, seed_list
@@ -139,7 +139,7 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     if mask is not None:
         made = torch.where(mask == 0, planned, made)
     parts = [made[:, :, part] if isinstance(part, slice) else part for part in plan.parts]
-    whole: Latent = {"samples": torch.cat(parts, 2), FPS: plan.latent.get(FPS, plan.fps)}
+    whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
     pieces = with_latent(plan.pieces, made)
     return whole, video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
 

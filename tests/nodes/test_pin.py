@@ -127,9 +127,7 @@ def test_bad_input_is_told_in_one_sentence(canvas, vae, images):
     one = images[:1]
     with pytest.raises(ValueError, match="strength is 0;"):
         pin(canvas, vae, one, strength=0.0)
-    with pytest.raises(
-        ValueError, match=r"is 17 for 1 image; .* takes 0 to 16, or -17 to -1"
-    ):
+    with pytest.raises(ValueError, match=r"is 17 for 1 image; .* takes 0 to 16, or -17 to -1"):
         pin(canvas, vae, one, 17)
     with pytest.raises(ValueError, match="mask is 32x32 and the image 48x32"):
         pin(canvas, vae, one, mask=torch.ones(1, 32, 32))
@@ -145,9 +143,7 @@ def test_bad_input_is_told_in_one_sentence(canvas, vae, images):
 
 def test_two_pins_on_one_latent_frame(canvas, vae, images):
     latent, _ = pin(canvas, vae, images[:1], 6)
-    with pytest.raises(
-        ValueError, match=r"frame pins 8 where 6 is pinned .* 5 to 8 are one"
-    ):
+    with pytest.raises(ValueError, match=r"frame pins 8 where 6 is pinned .* 5 to 8 are one"):
         pin(latent, vae, images[:1], 8)
     with pytest.raises(ValueError, match="frame pins 0 to 8 where 6 is pinned"):
         pin(latent, vae, images, 0)
