@@ -3,7 +3,9 @@
 The node itself makes every clip; `verbs_together` only makes their network calls one batch. The
 scene is filmed for 33 (forwards) or 34 (backwards) frames and the node is given 17 of them: what it
 makes is compared with the others. "track continues" is the mean distance over the first group of
-four new frames next to the clip, at most 2 px; over all 16 it is a row of its own.
+four new frames next to the clip, at most 2 px; over all 16 it is a row of its own. The reader of
+shape and colour always says the likeliest, of a melted subject too: the PSNR to the truth, of which
+a caption allows several, shows how far that goes.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from patchdit.benchmarks.verbs_world import (
     describe,
     film,
     frames_of,
+    psnr,
     seams_pass,
     shows_subject,
     track_errors,
@@ -42,6 +45,7 @@ class Look(NamedTuple):
     near: float  # pixels, mean over the new frames next to the clip
     far: float  # pixels, mean over all new frames
     exact: bool
+    psnr: float  # dB, of the new frames to the truth
 
 
 def extend_rows(bench: Bench) -> list[Row]:
@@ -94,6 +98,7 @@ def look(frames_FHWC: Tensor, clip: Filmed, forwards: bool) -> Look:
         float(near.mean()),
         float(errors.mean()),
         torch.equal(frames_FHWC[slice(*own)], truth.frames_FHWC[slice(*own)]),
+        psnr(frames_FHWC[new], truth.frames_FHWC[new]),
     )
 
 
@@ -125,8 +130,8 @@ def rows_of(
         "exact": "given frames bit-exact",
     }
 
-    def pixels(looks: Sequence[Look]) -> list[float]:
-        return [one.near for one in looks]
+    def numbers(looks: Sequence[Look], measure: str) -> list[float]:
+        return [getattr(one, measure) for one in looks]
 
     return [
         of("kept", KEPT),
@@ -136,8 +141,14 @@ def rows_of(
         of("exact", 1.0),
         mean(
             f"{name}/track error next to the clip, px",
-            pixels(made),
-            truth=pixels(truth),
-            vae=pixels(vae),
+            numbers(made, "near"),
+            truth=numbers(truth, "near"),
+            vae=numbers(vae, "near"),
+        ),
+        mean(
+            f"{name}/PSNR of new frames to the truth, dB",
+            numbers(made, "psnr"),
+            at_most=False,
+            vae=numbers(vae, "psnr"),
         ),
     ]

@@ -8,13 +8,8 @@ compared with that of the image encoded and decoded by itself.
 
 from __future__ import annotations
 
-from math import log10
-
-import torch
-from torch import Tensor
-
 from patchdit.benchmarks.verbs_rows import Row, mean, share
-from patchdit.benchmarks.verbs_world import Bench, Filmed, defaults, describe, film
+from patchdit.benchmarks.verbs_world import Bench, Filmed, defaults, describe, film, psnr
 from patchdit.nodes import host
 from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.pin import PinFrames
@@ -62,8 +57,3 @@ def loss(bench: Bench, clip: Filmed, place: int, number: int) -> float:
     x_1CTHW = host.finish_latent(bench.model, advance(run, bench.steps).state.x)
     own = psnr(bench.decode(bench.encode(image_1HWC)), image_1HWC)
     return own - psnr(bench.decode(x_1CTHW)[place : place + 1], image_1HWC)
-
-
-def psnr(one: Tensor, other: Tensor) -> float:
-    """Decibels between frames in 0..1, at most 120."""
-    return -10 * log10(max(float(torch.mean((one - other) ** 2)), 1e-12))

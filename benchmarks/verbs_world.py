@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log10
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -195,3 +196,8 @@ def seams_pass(
 ) -> bool:
     """Whether the step at every seam is within the own frames' 95th percentile + 1/255."""
     return judge(measure(frames_FHWC), seams, loop, own).passes
+
+
+def psnr(one: Tensor, other: Tensor) -> float:
+    """Decibels between frames in 0..1, at most 120."""
+    return -10 * log10(max(float(torch.mean((one - other) ** 2)), 1e-12))

@@ -23,6 +23,9 @@ from .sound import join
 from .types import Plan
 
 
+ENOUGH = 5  # latent frames, 17 frames: with 3 of a window of 9 blockworld may lose its subject
+
+
 @dataclass(frozen=True)
 class Extent:
     """How far a clip is extended, and in windows of what size."""
@@ -30,7 +33,7 @@ class Extent:
     backwards: bool
     seconds: float
     window: int  # latent frames
-    context: int  # latent frames known to a window; 0: a third of it, or what the clip has
+    context: int  # latent frames known to a window; 0: half of it and at most 5, or what there is
     fps: float  # frames per second that the model makes
 
 
@@ -139,7 +142,7 @@ def context_latents(extent: Extent, known: int) -> int:
         raise ValueError(
             f"The window is {window} frame, which leaves no room for new ones; make it longer."
         )
-    return extent.context or max(extent.window // 3, 1)
+    return extent.context or min((extent.window + 1) // 2, ENOUGH)
 
 
 def plan_of(job: Extension) -> Plan:
@@ -163,16 +166,17 @@ def plan_of(job: Extension) -> Plan:
 
 
 def seams_of(job: Extension) -> tuple[int, ...]:
-    """Frames of the longer clip at which a window begins, and going backwards the clip itself."""
+    """Frames of the longer clip at which another part begins: the clip's own, windows, the clip."""
     clip, lengths = job.clip, job.lengths()
     rate = clip.fps / job.extent.fps
     if not job.extent.backwards:
         ends = accumulate(lengths[:-1], initial=0)
-        return tuple(clip.frames + round(STRIDE * end * rate) for end in ends)
+        return *clip.seams, *(clip.frames + round(STRIDE * end * rate) for end in ends)
     kept = accumulate(length - 1 for length in lengths[:-1])  # each lost its image to the next
     back = [STRIDE * latents - has_suffix(clip) for latents in kept]
     seams = [job.shown - round(frames * rate) for frames in reversed(back)]
-    return tuple(seam for seam in (*seams, job.shown) if seam > 0)
+    own = (job.shown + seam for seam in (0, *clip.seams))
+    return tuple(seam for seam in (*seams, *own) if seam > 0)
 
 
 def made_after(job: Extension, latent: Tensor) -> Made:

@@ -6,7 +6,7 @@ B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames; frames_FH
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..models.assembly import Made, Piece, pad_to, play
 from ..models.timeline import STRIDE, encode_suffix, pixel_frames
 from . import host
 from .api import Input
-from .clips import DEFAULT_FPS, FPS, real_frames, samples_of
+from .clips import DEFAULT_FPS, FPS, SEAMS, real_frames, samples_of
 from .sound import place
 from .video import LazyVideo
 
@@ -28,13 +28,14 @@ PATCH = 2  # latent rows and columns of a patch, of Blockworld and Wan alike
 
 @dataclass(frozen=True)
 class Footage:
-    """One clip: its frames, and its latents where it came as those."""
+    """One clip: its frames, its latents where it came as those, and where its parts begin."""
 
     vae: Any
     frames_FHWC: Tensor
     fps: float
     audio: dict | None = None
     latent_1CTHW: Tensor | None = None
+    seams: tuple[int, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -58,7 +59,8 @@ class Footage:
             latent = self.latent_1CTHW[:, :, : (stop - 1) // STRIDE + 1]
         audio = place(self.audio, -first / self.fps, (stop - first) / self.fps)
         frames_FHWC = self.frames_FHWC[first:stop]
-        return replace(self, frames_FHWC=frames_FHWC, audio=audio, latent_1CTHW=latent)
+        seams = tuple(seam - first for seam in self.seams if first < seam < stop)
+        return Footage(self.vae, frames_FHWC, self.fps, audio, latent, seams)
 
 
 def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = None) -> Footage:
@@ -86,7 +88,8 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
     frames_FHWC = torch.cat(list(host.decode_frames(vae, samples)))[: real_frames(video)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
     latent = samples.float().cpu() if whole else None
-    return Footage(vae, frames_FHWC, video.get(FPS) or fps or DEFAULT_FPS, audio, latent)
+    fps = video.get(FPS) or fps or DEFAULT_FPS
+    return Footage(vae, frames_FHWC, fps, audio, latent, tuple(video.get(SEAMS, ())))
 
 
 def check_frames(frames_FHWC: Tensor) -> None:

@@ -131,7 +131,7 @@ def conform(clip: Footage, like: Footage, fit: str) -> tuple[Footage, tuple[str,
             f"B was changed from {clip.fps:g} to {like.fps:g} fps: of its {clip.frames} frames, the"
             f" nearest in time make {count}."
         )
-        clip = replace(clip, frames_FHWC=clip.frames_FHWC[places], latent_1CTHW=None)
+        clip = replace(clip, frames_FHWC=clip.frames_FHWC[places], latent_1CTHW=None, seams=())
     return replace(clip, fps=like.fps), tuple(notes)
 
 
@@ -183,13 +183,13 @@ def around(
             f"The latents of A and B have {tuple(known_1CTHW.shape[3:])} and"
             f" {tuple(tail_1CTHW.shape[3:])} rows and columns; decode B first (Decode Video)."
         )
-    context = context_latents(extent, known_1CTHW.shape[2])
+    context_latents(extent, known_1CTHW.shape[2])
     if extent.context > tail_1CTHW.shape[2]:
         raise ValueError(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"
             f" asks for {extent.context}: make the context shorter, or 0 to take what there is."
         )
-    wanted = extent.context or max(extent.window // 3, 1)
+    context = wanted = extent.context or max(extent.window // 3, 1)
     head = tail_1CTHW[:, :, :wanted]
     seen = min(context, known_1CTHW.shape[2])
     if seen + head.shape[2] >= extent.window:
@@ -262,11 +262,14 @@ def sound_of(job: Joint) -> dict | None:
 
 
 def seams_of(job: Joint) -> tuple[int, ...]:
-    """The frames at which a window, or B, begins."""
+    """The frames at which another part begins: A's and B's own, each window, and B."""
     rate, first = STRIDE * job.a.fps / job.extent.fps, len(job.before)
     ends = accumulate(job.lengths()[:-1], initial=0)
     starts = [first + round(end * rate) for end in ends]
-    return (*starts, *([] if job.loop else [first + job.shown]))
+    after = first + job.shown
+    tail = [] if job.loop else [after, *(after + s - job.cut_b for s in job.b.seams)]
+    own = (seam for seam in job.a.seams if seam < first)
+    return *own, *starts, *(seam for seam in tail if seam >= after)
 
 
 def report_of(job: Joint) -> str:

@@ -60,9 +60,9 @@ class PinFrames(io.ComfyNode):
                 io.Float.Input(
                     "strength",
                     default=1.0,
-                    min=0.05,
+                    min=0.01,
                     max=1.0,
-                    step=0.05,
+                    step=0.01,
                     tooltip="Share of the denoising steps for which the image is held; 1: to the"
                     " end, less: the model may change it in the steps that remain.",
                 ),

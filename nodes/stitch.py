@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .api import io
+from .clips import DEFAULT_FPS
 from .fitting import FITS
 from .footage import Footage, read_footage
 from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
@@ -58,7 +59,7 @@ def pair_inputs() -> list:
         ),
         io.Float.Input(
             "fps",
-            default=8.0,
+            default=DEFAULT_FPS,
             min=1.0,
             max=120.0,
             step=1.0,
@@ -107,9 +108,9 @@ class StitchVideos(io.ComfyNode):
                 io.Float.Input(
                     "strength",
                     default=0.7,
-                    min=0.05,
+                    min=0.01,
                     max=1.0,
-                    step=0.05,
+                    step=0.01,
                     tooltip="transform: how freely the change is painted over the plain blend of"
                     " both clips; low keeps their motion, 1 starts from noise. No effect on a"
                     " bridge.",

@@ -17,7 +17,7 @@ from ..models.journal import Journal
 from ..models.patches import Grid
 from ..models.solvers import shifted_sigmas
 from .api import io
-from .clips import FPS, Latent, latent_length, mask_of, rest_of, samples_of
+from .clips import DEFAULT_FPS, FPS, SEAMS, Latent, latent_length, mask_of, rest_of, samples_of
 from .footage import PATCH, video_of
 from .host.facts import facts_of, shift_of
 from .sampling import open_journal, sample, seed_list
@@ -72,7 +72,7 @@ class Sampling:
         return sample(self.model, *prompts, latent, sigmas, seed, journal=journal)
 
 
-def sampling_inputs(steps: int = 20) -> list:
+def sampling_inputs(cfg: float = 4.0) -> list:
     """model, positive, negative, seed, steps, cfg and checkpoint: the inputs of a verb's run."""
     return [
         io.Model.Input("model", tooltip="Blockworld, or any flow model for video such as Wan."),
@@ -86,10 +86,10 @@ def sampling_inputs(steps: int = 20) -> list:
             control_after_generate=True,
             tooltip="The noise; another seed gives another take.",
         ),
-        io.Int.Input("steps", default=steps, min=1, max=1000, tooltip="Denoising steps."),
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Denoising steps."),
         io.Float.Input(
             "cfg",
-            default=4.0,
+            default=cfg,
             min=0.0,
             max=100.0,
             step=0.1,
@@ -139,7 +139,8 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     if mask is not None:
         made = torch.where(mask == 0, planned, made)
     parts = [made[:, :, part] if isinstance(part, slice) else part for part in plan.parts]
-    whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
+    rest = {FPS: plan.fps, **rest_of(plan.latent), SEAMS: plan.seams}
+    whole: Latent = {**rest, "samples": torch.cat(parts, 2)}
     pieces = with_latent(plan.pieces, made)
     return whole, video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
 
@@ -156,7 +157,7 @@ def clip_inputs() -> list:
         io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
         io.Float.Input(
             "fps",
-            default=8.0,
+            default=DEFAULT_FPS,
             min=1.0,
             max=120.0,
             step=1.0,
@@ -185,8 +186,8 @@ def window_inputs() -> list:
             default=0,
             min=0,
             max=4097,
-            tooltip="Known frames that a window sees, 1 + 4k; 0: a third of the window, or the"
-            " whole clip where it fits.",
+            tooltip="Known frames that a window sees, 1 + 4k; 0: half of the window and at most 17, or"
+            " the whole clip where it fits.",
             advanced=True,
         ),
         io.Float.Input(
