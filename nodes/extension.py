@@ -22,7 +22,6 @@ from .footage import Footage, encode_clip, encode_ending, last_frame_as_image, s
 from .sound import join
 from .types import Plan
 
-
 ENOUGH = 5  # latent frames, 17 frames: with 3 of a window of 9 blockworld may lose its subject
 
 

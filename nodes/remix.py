@@ -56,7 +56,7 @@ class RemixVideo(io.ComfyNode):
             search_aliases=["video to video", "v2v", "restyle", "flow edit", "sdedit", "img2img"],
             inputs=[
                 *clip_inputs(),
-                *sampling_inputs(),
+                *sampling_inputs(cfg=3.0),
                 io.Conditioning.Input(
                     "source",
                     optional=True,

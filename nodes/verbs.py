@@ -186,8 +186,8 @@ def window_inputs() -> list:
             default=0,
             min=0,
             max=4097,
-            tooltip="Known frames that a window sees, 1 + 4k; 0: half of the window and at most 17, or"
-            " the whole clip where it fits.",
+            tooltip="Known frames that a window sees, 1 + 4k; 0: half of the window and at most 17,"
+            " or the whole clip where it fits.",
             advanced=True,
         ),
         io.Float.Input(
