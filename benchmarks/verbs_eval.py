@@ -80,7 +80,7 @@ def write(path: Path, rows: list[Row], bench: Bench) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="file for the rows")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS), help="which groups")
     parser.add_argument("--clips", type=int, default=Bench.clips, help="held-out clips a row")

@@ -66,13 +66,13 @@ def prepare_extension(clip: Footage, extent: Extent) -> Extension:
     made = ceil(shown * extent.fps / clip.fps - 1e-6)
     if extent.backwards:
         known = beginning_of(clip, extent)
-        context = context_latents(extent, known.shape[2])
         new = ceil((made + lost_frames(clip)) / STRIDE)
+        context = context_latents(extent, known.shape[2], new)
         front = known if known.shape[2] + new <= extent.window else known[:, :, :context]
     else:
         known, places = ending_of(clip, extent)
-        context = context_latents(extent, known.shape[2])
         new = ceil(made / STRIDE)
+        context = context_latents(extent, known.shape[2], new)
         front = front_of(known, new, extent.window, context, partial(own_still, clip, places))
     job = Extension(clip, extent, known, front, new, shown, context)
     job.lengths()  # that windows and context leave room for each other
@@ -124,8 +124,11 @@ def still_of(clip: Footage, latent_1CTHW: Tensor) -> Tensor:
     return last_frame_as_image(clip.vae, latent_1CTHW)
 
 
-def context_latents(extent: Extent, known: int) -> int:
-    """Latent frames that a window knows of those before it; the first has what there are."""
+def context_latents(extent: Extent, known: int, new: int) -> int:
+    """Latent frames that a window knows of those before it; the first has what there are.
+
+    Where the setting is 0, a little less is known if so one window can make all `new` ones.
+    """
     asked, window = pixel_frames(extent.context), pixel_frames(extent.window)
     if extent.context > known:
         raise ValueError(
@@ -141,7 +144,8 @@ def context_latents(extent: Extent, known: int) -> int:
         raise ValueError(
             f"The window is {window} frame, which leaves no room for new ones; make it longer."
         )
-    return extent.context or min((extent.window + 1) // 2, ENOUGH)
+    enough, least = min((extent.window + 1) // 2, ENOUGH), max(extent.window // 3, 1)
+    return extent.context or min(enough, max(extent.window - new, least))
 
 
 def plan_of(job: Extension) -> Plan:

@@ -183,7 +183,7 @@ def around(
             f"The latents of A and B have {tuple(known_1CTHW.shape[3:])} and"
             f" {tuple(tail_1CTHW.shape[3:])} rows and columns; decode B first (Decode Video)."
         )
-    context_latents(extent, known_1CTHW.shape[2])
+    context_latents(extent, known_1CTHW.shape[2], new)
     if extent.context > tail_1CTHW.shape[2]:
         raise ValueError(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"

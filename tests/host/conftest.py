@@ -107,7 +107,7 @@ class ComfyUI:
         return (self.base / "log.txt").read_text()
 
     def output(self, file: dict) -> Path:
-        return self.base / "output" / file["subfolder"] / file["filename"]
+        return self.base / file["type"] / file["subfolder"] / file["filename"]
 
 
 @pytest.fixture(scope="session")

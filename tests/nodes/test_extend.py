@@ -9,6 +9,7 @@ import av
 import pytest
 import torch
 
+from patchdit.models.assembly import Residual
 from patchdit.models.journal import Journal
 from patchdit.nodes import drift, host
 from patchdit.nodes.api import InputImpl, Types
@@ -162,11 +163,17 @@ def test_the_new_frames_are_decoded_ones_and_a_residual_that_fades(extend, vae, 
     plain, count = decoded(vae, latent), 8
     away = torch.arange(1, count + 1).view(-1, 1, 1, 1) / (count + 1)
     if way == "forwards":
-        expected = plain[9:17] + (1 - away) * (clip[8] - plain[8])
-        assert torch.allclose(shown[9:], expected.clamp(0, 1), atol=1e-6)
+        new, own, weight, made = (
+            plain[9:17],
+            Residual(clip[8] - plain[8], plain[8]),
+            1 - away,
+            shown[9:],
+        )
     else:  # nine frames before the clip, of which eight were asked for
-        expected = plain[1:9] + (1 - away.flip(0)) * (clip[0] - plain[9])
-        assert torch.allclose(shown[:8], expected.clamp(0, 1), atol=1e-6)
+        new, own = plain[1:9], Residual(clip[0] - plain[9], plain[9])
+        weight, made = 1 - away.flip(0), shown[:8]
+    fitting = torch.stack([own.on(frame) for frame in new])
+    assert torch.allclose(made, (new + weight * fitting).clamp(0, 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("way", WAYS)
