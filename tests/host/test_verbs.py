@@ -78,15 +78,15 @@ def clip(comfyui) -> torch.Tensor:
     return InputImpl.VideoFromFile(path).get_components().images
 
 
-def with_clip() -> dict:
-    """LoadVideo, the tiny weights and prompts."""
+def with_clip(name: str) -> dict:
+    """LoadVideo, the tiny weights and prompts; the clip's frames are saved under a name, anew."""
     return {
         "model": node("PatchDiT_LoadBlockworld", weights="tiny"),
         "positive": node("CLIPTextEncode", text="a red ball bounces", clip=["model", 1]),
         "negative": node("CLIPTextEncode", text="", clip=["model", 1]),
         "clip": node("LoadVideo", file="verbs.mp4"),
         "own": node("GetVideoComponents", video=["clip", 0]),
-        "frames": node("SaveImage", images=["own", 0], filename_prefix="own"),
+        "frames": node("SaveImage", images=["own", 0], filename_prefix=f"own_{name}"),
     }
 
 
@@ -116,7 +116,7 @@ def test_a_video_file_with_sound_is_extended(comfyui, clip):
     inputs = {"video": ["clip", 0], "vae": ["model", 2], "fps": 8.0, "model": ["model", 0]}
     sampling = {**PROMPTS, "seed": 1, "steps": 2, "cfg": 3.0}
     extend = node("PatchDiT_ExtendVideo", **inputs, **sampling, **settings)
-    outputs = comfyui.run({**with_clip(), "verb": extend, **saved(["verb", 1])})
+    outputs = comfyui.run({**with_clip("file"), "verb": extend, **saved(["verb", 1])})
     with av.open(str(comfyui.output(outputs["video"]["images"][0]))) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert video.average_rate == FPS
@@ -138,7 +138,7 @@ def test_prepare_cores_sampler_finish(comfyui, clip, verb):
     prepare = node(f"PatchDiT_Prepare{verb}", **inputs, fps=8.0, **settings)
     finish = node("PatchDiT_FinishVideo", latent=["sampler", 0], plan=["prepare", 1])
     nodes = {"prepare": prepare, "sampler": ksampler(verb), "finish": finish}
-    outputs = comfyui.run({**with_clip(), **nodes, **saved(["finish", 1])})
+    outputs = comfyui.run({**with_clip(verb), **nodes, **saved(["finish", 1])})
     own = pictures(comfyui, outputs["frames"]["images"])
     whole = pictures(comfyui, outputs["pictures"]["images"])
     assert len(whole) == frames
@@ -163,7 +163,7 @@ def test_pinned_frames_and_cores_sampler(comfyui, clip):
     one = node("ImageFromBatch", image=["own", 0], batch_index=0, length=1)
     pin = {"latent": ["canvas", 0], "vae": ["model", 2], "images": ["one", 0]}
     graph = {
-        **with_clip(),
+        **with_clip("pin"),
         "one": one,
         "canvas": node("PatchDiT_EmptyVideoLatent", **sizes, **lengths),
         "pin": node("PatchDiT_PinFrames", **pin, frame=0, strength=1.0, fit="crop"),
