@@ -58,7 +58,7 @@ class Made:
 
 
 Piece = Given | Made
-SAME = 0.04  # a change of decoded colour, of 0..1, at which a residual is down to 1/e
+SAME = 0.12  # a change of decoded colour, of 0..1, at which a residual is down to 1/e
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,12 @@ class Steps(comfy.samplers.Sampler):
     x stays in model space and the schedule is the whole run's, so that wrappers see the same step
     numbers however the run is cut up. What can be reused is kept for one call of `sample`, in which
     only hooks on a prompt (core's scheduled LoRAs) change weights: with those nothing is kept.
+    `hook_patches` are those of a run around this one, whose weights its calls in `work` need.
     """
 
-    def __init__(self, work: Callable[[Denoiser], Any]):
+    def __init__(self, work: Callable[[Denoiser], Any], hook_patches: dict):
         self.work = work
+        self.hook_patches = hook_patches
         self.result: Any = None
 
     def sample(
@@ -52,6 +54,8 @@ class Steps(comfy.samplers.Sampler):
         denoise_mask=None,
         disable_pbar=False,
     ):
+        patcher = model_wrap.model_patcher
+        patcher.hook_patches = {**self.hook_patches, **patcher.hook_patches}
         extra_args = dict(extra_args)
         entries = [entry for prompt in model_wrap.conds.values() for entry in prompt]
         if not any(entry.get("hooks") for entry in entries):
@@ -110,14 +114,23 @@ class HostDenoiser:
         self._guider.model_options = {name: one_by_one, **model.model_options}
 
     def run(self, state: DenoiseState, work: Callable[[Denoiser], Result]) -> Result:
-        """`work(denoiser)`, with the model loaded and the host's wrappers around it."""
+        """`work(denoiser)`, with the model loaded and the host's wrappers around it.
+
+        `work` may hold a run of another denoiser of the same MODEL. Core then registers that one's
+        hooks in place of this one's, so they are put together inside and set back after.
+        """
         check_fill(self._model, state)
         warn_of_wrappers(self._model)
-        steps = Steps(work)
+        patcher = self._guider.model_patcher
+        hooks = patcher.hook_patches, patcher.hook_patches_backup
+        steps = Steps(work, hooks[0])
         like = state.x
-        self._guider.sample(
-            like, torch.zeros_like(like), steps, state.sigmas, disable_pbar=True, seed=0
-        )
+        try:
+            self._guider.sample(
+                like, torch.zeros_like(like), steps, state.sigmas, disable_pbar=True, seed=0
+            )
+        finally:
+            patcher.hook_patches, patcher.hook_patches_backup = hooks
         return steps.result
 
 

@@ -163,6 +163,49 @@ def comfyui(weights, wan_weights, tmp_path_factory):
         process.wait(30)
 
 
+START = """
+import sys
+paths, sys.argv = sys.argv[1:], ["main.py", "--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy.cli_args
+try:
+    import pytest
+except ImportError:
+    sys.exit("no pytest")
+sys.exit(pytest.main(paths))
+"""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Tests that ran in a process of ComfyUI's, and the fingerprints that they found."""
+
+    process: subprocess.CompletedProcess
+    fingerprints: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def inside(tmp_path_factory) -> Inside:
+    """What became of inside.py and inside_verbs.py there."""
+    folder = find_comfyui()
+    if folder is None:
+        pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
+    tests = [ROOT / "tests" / "host" / f"{name}.py" for name in ("inside", "inside_verbs")]
+    told = tmp_path_factory.mktemp("inside") / "fingerprints.json"
+    done = subprocess.run(
+        [python_of(folder), "-c", START, *map(str, ("-x", "-c", ROOT / "pyproject.toml", *tests))],
+        cwd=folder,  # where `import comfy` finds it
+        env={**os.environ, "PYTHONPATH": "", "PATCHDIT_FINGERPRINTS": str(told)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if "no pytest" in done.stderr:
+        pytest.skip(f"{python_of(folder)} has no pytest")
+    return Inside(done, json.loads(told.read_text()) if told.exists() else {})
+
+
 def wait_until_up(server: ComfyUI, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.process.poll() is None:

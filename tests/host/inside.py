@@ -1,6 +1,6 @@
 """The pack's host side in the process of a real ComfyUI, where the network can be watched.
 
-test_inside.py runs this file by ComfyUI's own Python. B batch, C channels, T/H/W latent frames,
+conftest.py runs this file by ComfyUI's own Python. B batch, C channels, T/H/W latent frames,
 rows, columns, S text tokens.
 """
 
@@ -22,9 +22,9 @@ from patchdit.nodes.host import alone
 from patchdit.nodes.host.comfyui_model import RUN_CACHE
 from patchdit.nodes.host.duck import Model
 
-from ..nodes.conftest import model, parts, plain_parts, prompts, vae, weights
+from ..nodes.conftest import model, parts, plain_parts, weights
 
-__all__ = ["model", "parts", "plain_parts", "prompts", "vae", "weights"]
+__all__ = ["model", "parts", "plain_parts", "weights"]  # fixtures
 
 SHAPE = 2, 16, 3, 4, 6  # 6 tokens a frame
 KNOWN, UNKNOWN = 10, 8  # tokens of `mask_of(0)`: 6 of frame 0, 2 of the 6 of each later one
@@ -37,6 +37,14 @@ def inference():
     """As ComfyUI runs its nodes."""
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(scope="session")
+def prompts(parts):
+    """As in tests/nodes, but once: core takes a second loader of one module for a memory leak."""
+    clip = host.make_clip(parts.text, parts.tokenizer)
+    texts = "a red ball bounces", ""
+    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts]
 
 
 def mask_of(kept):
