@@ -15,10 +15,10 @@ from torch import Tensor
 
 Fill = Callable[[Tensor, Tensor], Tensor]  # (latent, mask), 1 = generate -> latent, all known
 Still = Callable[[Tensor], Tensor]  # latents of a clip -> its last frame as an image latent
-Watch = Callable[[Tensor], bool]  # a filled window -> whether to go on after it
+Watch = Callable[[Tensor, slice], bool]  # (a filled window, its new latents) -> whether to go on
 
 
-def go_on(window_BCTHW: Tensor) -> bool:
+def go_on(window_BCTHW: Tensor, new: slice) -> bool:
     return True
 
 
@@ -83,7 +83,7 @@ def extend_forwards(
         last = fill(*canvas(front_BCTHW, 0, length))
         sequence = torch.cat((sequence, last[:, :, -length:]), 2)
         left -= length
-        if not left or not watch(last):
+        if not left or not watch(last, slice(-length, None)):
             break
         front_BCTHW = context_of(last, min(context, last.shape[2]), still)
     return sequence
@@ -116,7 +116,7 @@ def extend_backwards(
         last = fill(*canvas(front_BCTHW, length, 0))
         sequence = torch.cat((last[:, :, :length], sequence), 2)
         left -= length
-        if not left or not watch(last):
+        if not left or not watch(last, slice(0, length)):
             break
         sequence, left = sequence[:, :, 1:], left + 1
         front_BCTHW = sequence[:, :, :context]

@@ -3,7 +3,8 @@
 B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames. A LATENT carries raw VAE
 means in `samples` and, beside core's own keys, what decoding needs to give back the clip that went
 in: `video_frames` (its real length, where padding made it longer) and `video_fps`. `video_seams`
-are the frames at which verbs began another part, so that a chain of verbs knows them all.
+are the frames at which verbs began another part, so that a chain of verbs knows them all, and
+`video_size` is (height, width) in pixels where frames were padded to whole patches.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ..models.video_vae import nearest_valid
 
 Latent = dict[str, Any]
 
-FRAMES, FPS, SEAMS = "video_frames", "video_fps", "video_seams"
+FRAMES, FPS, SEAMS, SIZE = "video_frames", "video_fps", "video_seams", "video_size"
 DEFAULT_FPS = 8.0  # what blockworld was trained at
 
 

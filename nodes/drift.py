@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..models.assembly import crop
 from ..models.extend import Watch, go_on
+from ..models.seams import judge, measure
+from ..models.timeline import first_pixel_frame, pixel_frames
 from . import host
 from .footage import Footage
 
@@ -14,17 +16,19 @@ from .footage import Footage
 def drift_watch(clip: Footage, limit: float) -> Watch:
     """Stops a chain after a window that has drifted from the clip by more than `limit`; 0: never.
 
-    Drift is the largest change of a window's mean red, green or blue, as a share of the range.
+    Drift is that of the window's new frames as Seam Report measures it: the larger of brightness
+    and chroma, as shares of the range.
     """
     if not 0 <= limit <= 1:
         raise ValueError(f"Setting drift_limit is {limit:g}; need 0 (never stop) to 1.")
     if limit == 0:
         return go_on
-    own_C = clip.frames_FHWC.mean((0, 1, 2))
 
-    def watch(window_1CTHW: Tensor) -> bool:
+    def watch(window_1CTHW: Tensor, new: slice) -> bool:
         chunks = [crop(c, clip.size) for c in host.decode_frames(clip.vae, window_1CTHW)]
-        frames_FHWC = torch.cat(chunks)
-        return float((frames_FHWC.mean((0, 1, 2)) - own_C).abs().max()) <= limit
+        latents = range(window_1CTHW.shape[2])[new]
+        made = slice(first_pixel_frame(latents[0]), pixel_frames(latents[-1] + 1))
+        both = torch.cat((clip.frames_FHWC, torch.cat(chunks)[made]))
+        return judge(measure(both), [clip.frames]).segments[1].drift.worst()[1] <= limit
 
     return watch

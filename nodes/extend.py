@@ -20,11 +20,12 @@ from .extension import (
     shortened,
     still_of,
 )
-from .footage import Footage, read_footage
+from .footage import Footage, check_rate, read_footage
 from .host.facts import facts_of
 from .types import PlanWire
 from .verbs import (
     Sampling,
+    check_choice,
     checkpoint_input,
     clip_inputs,
     finish_plan,
@@ -36,13 +37,15 @@ from .verbs import (
     window_latents,
 )
 
+DIRECTIONS = ["forwards", "backwards"]
+
 
 def extent_inputs() -> list:
     """direction, seconds and from_frame."""
     return [
         io.Combo.Input(
             "direction",
-            options=["forwards", "backwards"],
+            options=DIRECTIONS,
             default="forwards",
             tooltip="forwards: what happens after the clip; backwards: what led to it.",
         ),
@@ -166,6 +169,7 @@ def clip_from(video, vae, direction: str, from_frame: int, settings: dict) -> Fo
 
 
 def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
+    check_choice("direction", direction, DIRECTIONS)
     model = settings["model"]
     context = settings["context"]
     return Extent(
@@ -173,7 +177,7 @@ def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
         seconds,
         window_latents(model, settings["window"]),
         window_latents(model, context, "context") if context else 0,
-        settings["generate_fps"] or facts_of(model).fps,
+        check_rate("generate_fps", settings["generate_fps"] or facts_of(model).fps),
     )
 
 
@@ -191,4 +195,4 @@ def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -
     plan = plan_of(shortened(job, made))
     stopped = "" if made == job.new else "\nStopped early: the drift passed drift_limit."
     latent, video = finish_plan(plan, joined(job, sequence))
-    return latent, video, ", ".join(map(str, plan.seams)), plan.report + stopped
+    return latent, video, plan.seams_text, plan.report + stopped

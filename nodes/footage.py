@@ -14,11 +14,11 @@ import torch
 from av.error import FFmpegError
 from torch import Tensor
 
-from ..models.assembly import Made, Piece, pad_to, play
+from ..models.assembly import Piece, crop, pad_to, play
 from ..models.timeline import STRIDE, encode_suffix, pixel_frames
 from . import host
 from .api import Input
-from .clips import DEFAULT_FPS, FPS, SEAMS, real_frames, samples_of
+from .clips import DEFAULT_FPS, FPS, SEAMS, SIZE, real_frames, samples_of
 from .sound import place
 from .video import LazyVideo
 
@@ -72,6 +72,7 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
     if not isinstance(video, dict):
         frames_FHWC, own, fps = frames_of(video, fps or DEFAULT_FPS)
         check_frames(frames_FHWC)
+        check_rate("fps", fps)
         return Footage(vae, frames_FHWC.float().cpu(), fps, audio or own)
     samples = samples_of(video, host.latent_channels(vae))
     if len(samples) != 1:
@@ -85,11 +86,20 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
             f"The latent has {rows} rows and {columns} columns; need multiples of {PATCH}: make it"
             f" of frames whose sides are multiples of {grid_of(vae)} pixels."
         )
-    frames_FHWC = torch.cat(list(host.decode_frames(vae, samples)))[: real_frames(video)]
+    decoded_FHWC = torch.cat(list(host.decode_frames(vae, samples)))
+    frames_FHWC = crop(decoded_FHWC, video.get(SIZE, decoded_FHWC.shape[1:3]))[: real_frames(video)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
     latent = samples.float().cpu() if whole else None
-    fps = video.get(FPS) or fps or DEFAULT_FPS
-    return Footage(vae, frames_FHWC, fps, audio, latent, tuple(video.get(SEAMS, ())))
+    fps = check_rate("fps", video.get(FPS) or fps or DEFAULT_FPS)
+    seams = tuple(seam for seam in video.get(SEAMS, ()) if 0 < seam < len(frames_FHWC))
+    return Footage(vae, frames_FHWC, fps, audio, latent, seams)
+
+
+def check_rate(name: str, fps: float) -> float:
+    """The frames per second; ValueError unless they are from 0.1 to 1000."""
+    if not 0.1 <= fps <= 1000:
+        raise ValueError(f"Setting {name} is {fps:g} frames per second; need 0.1 to 1000.")
+    return fps
 
 
 def check_frames(frames_FHWC: Tensor) -> None:
@@ -99,6 +109,10 @@ def check_frames(frames_FHWC: Tensor) -> None:
         raise ValueError(
             f"The video is {shape} (frames, height, width, channels); need a frame or more of three"
             " channels."
+        )
+    if not frames_FHWC.is_floating_point():
+        raise ValueError(
+            f"The video holds {frames_FHWC.dtype} values; need colours from 0 to 1 as floats."
         )
     if not frames_FHWC.isfinite().all():
         raise ValueError(
@@ -167,8 +181,3 @@ def video_of(
         return play(pieces, decode)
 
     return LazyVideo(source, (size[1], size[0]), frames, fps, audio)
-
-
-def whole_clip(latent_1CTHW: Tensor, size: tuple[int, int]) -> Made:
-    """All frames of a latent."""
-    return Made(latent_1CTHW, 0, pixel_frames(latent_1CTHW.shape[2]), size=size)

@@ -79,7 +79,7 @@ class LoopVideo(io.ComfyNode):
         plan = plan_of(job)
         latent, looped = finish_plan(plan, sequence)
         report = f"{plan.report}\n{wrap_of(job, looped)}"
-        return io.NodeOutput(latent, looped, ", ".join(map(str, plan.seams)), report)
+        return io.NodeOutput(latent, looped, plan.seams_text, report)
 
 
 class PrepareLoop(io.ComfyNode):

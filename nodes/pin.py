@@ -15,7 +15,7 @@ from . import host
 from .api import io
 from .clips import Latent, mask_of, real_frames, samples_of
 from .fitting import FITS, fit_frames, fit_with_edges
-from .footage import PATCH, encode_clip, encode_ending, grid_of
+from .footage import PATCH, check_frames, encode_clip, encode_ending, grid_of
 
 PINS = "video_pins"  # of a LATENT: (first, last) pixel frames of every pin, for messages
 NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
@@ -108,6 +108,8 @@ def pin_images(
             f"Setting strength is {strength:g}; need more than 0 (which would pin nothing) and at"
             " most 1."
         )
+    images_FHWC = images_FHWC[..., :3]
+    check_frames(images_FHWC)
     samples = samples_of(latent, host.latent_channels(vae))
     H, W = samples.shape[-2:]
     size = H * host.spatial_stride(vae), W * host.spatial_stride(vae)

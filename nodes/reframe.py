@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..models.reframe import fill_in_windows
+from ..models.reframe import fill_in_windows, window_starts
 from .api import io
 from .footage import Footage, last_frame_as_image, read_footage
 from .host.facts import facts_of
-from .reframing import ASPECTS, CROP, WIDEN, Framing, frame_clip, plan_of, with_length
+from .reframing import ASPECTS, CROP, WIDEN, Framing, frame_clip, plan_of
 from .types import Plan, PlanWire
 from .verbs import (
     Sampling,
@@ -118,8 +118,7 @@ class Reframe(io.ComfyNode):
         plan = plan_of(job, window, context)
         filled = plan.latent if job.cropped else generate(plan, seed, settings, window, context)
         latent, video = finish_plan(plan, filled)
-        latent = with_length(latent, job.clip.frames)
-        return io.NodeOutput(latent, video, ", ".join(map(str, plan.seams)), plan.report)
+        return io.NodeOutput(latent, video, plan.seams_text, plan.report)
 
 
 class PrepareReframe(io.ComfyNode):
@@ -149,20 +148,21 @@ class PrepareReframe(io.ComfyNode):
     def execute(cls, video, vae, **settings):
         job, window, context = reframing_of(video, vae, {**settings, "context": 0})
         plan = plan_of(job, window, context)
-        check_one_window(job, plan)
+        check_one_window(job, plan, window, context)
         return io.NodeOutput(plan.latent, plan)
 
 
-def check_one_window(job: Framing, plan: Plan) -> None:
+def check_one_window(job: Framing, plan: Plan, window: int, context: int) -> None:
     """ValueError unless a plan needs a sampler, once."""
     if job.cropped:
         raise ValueError(
             f"The new frame of {job.size[1]}x{job.size[0]} pixels lies inside the clip and leaves"
             " nothing to a sampler: use Reframe, or choose a wider aspect."
         )
-    if plan.seams:
+    windows = len(window_starts(plan.latent["samples"].shape[2], window, context))
+    if windows > 1:
         raise ValueError(
-            f"The clip's {job.clip.frames} frames take {len(plan.seams) + 1} windows; make the"
+            f"The clip's {job.clip.frames} frames take {windows} windows; make the"
             " setting window longer, or use Reframe."
         )
 

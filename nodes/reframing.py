@@ -113,7 +113,7 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
     canvas: Latent = {"samples": latent, "noise_mask": mask, FPS: clip.fps}
     made = Made(latent, 0, clip.frames, kept_FHWC=around_FHWC, kept_FHW=share_1HW, size=job.size)
     starts = window_starts(latent.shape[2], window, context)
-    seams = tuple(first_pixel_frame(start) for start in starts[1:])
+    seams = (*clip.seams, *(first_pixel_frame(start) for start in starts[1:]))
     return Plan(
         clip.vae,
         with_length(canvas, clip.frames),

@@ -8,7 +8,6 @@ from functools import partial
 from ..models.journal import Journal
 from ..models.remix import Remake, remix_windows
 from .api import io
-from .clips import FRAMES
 from .footage import last_frame_as_image, read_footage
 from .remixing import (
     Remix,
@@ -22,6 +21,7 @@ from .remixing import (
 from .types import PlanWire
 from .verbs import (
     Sampling,
+    check_choice,
     checkpoint_input,
     clip_inputs,
     finish_plan,
@@ -33,6 +33,7 @@ from .verbs import (
 )
 
 NOISE, FLOW_EDIT = "noise", "flow edit"
+METHODS = [FLOW_EDIT, NOISE]
 
 
 def mask_input():
@@ -65,7 +66,7 @@ class RemixVideo(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "method",
-                    options=[FLOW_EDIT, NOISE],
+                    options=METHODS,
                     default=FLOW_EDIT,
                     tooltip="flow edit: moves the clip by the difference of two prompts, keeps"
                     " motion and layout best. noise: adds noise and denoises with the prompt,"
@@ -167,13 +168,12 @@ def remade(remix: Remix, seed: int, strength: float, settings: dict) -> tuple:
         remix, remix_report(remix, f"by {settings['method']} at {strength:g}", lengths), lengths
     )
     latent, video = finish_plan(plan, {"samples": samples})
-    if FRAMES in plan.latent:
-        latent = {**latent, FRAMES: plan.latent[FRAMES]}
-    return latent, video, ", ".join(map(str, plan.seams)), plan.report
+    return latent, video, plan.seams_text, plan.report
 
 
 def way_of(sampling: Sampling, settings: dict) -> Callable[[float, Journal | None], Remake]:
     """What remakes a window, given frames per second and a journal."""
+    check_choice("method", settings["method"], METHODS)
     if settings["method"] == NOISE:
         return partial(by_noise, sampling)
     source = settings.get("source")

@@ -93,7 +93,7 @@ def remix_plan(remix: Remix, report: str, lengths: list[int] | None = None) -> P
     kept = None if remix.kept_FHW is None else clip.frames_FHWC
     piece = Made(source, 0, clip.frames, kept_FHWC=kept, kept_FHW=remix.kept_FHW, size=clip.size)
     ends = list(accumulate(lengths or []))[:-1]
-    seams = tuple(first_pixel_frame(end) for end in ends)
+    seams = (*clip.seams, *(first_pixel_frame(end) for end in ends))
     parts = (slice(None),)
     return Plan(clip.vae, latent, parts, (piece,), clip.fps, clip.size, clip.audio, seams, report)
 

@@ -17,6 +17,7 @@ from .transforming import blended_fill, prepare_transform
 from .types import PlanWire
 from .verbs import (
     Sampling,
+    check_choice,
     checkpoint_input,
     finish_plan,
     journaled,
@@ -129,6 +130,7 @@ class StitchVideos(io.ComfyNode):
 
     @classmethod
     def execute(cls, video_a, vae, mode, seconds, strength, video_b=None, **settings):
+        check_choice("mode", mode, MODES)
         a, b, notes = pair_from(video_a, video_b, vae, settings)
         extent = extent_from(settings, seconds, a, b)
         prepare = prepare_transform if mode == "transform" else prepare_bridge
@@ -204,4 +206,4 @@ def stitch(job: Joint, sampling: Sampling, settings: dict) -> tuple:
     sequence = journaled(settings["checkpoint"], work)
     plan = plan_of(job)
     latent, video = finish_plan(plan, sequence)
-    return latent, video, ", ".join(map(str, plan.seams)), plan.report
+    return latent, video, plan.seams_text, plan.report

@@ -68,6 +68,11 @@ class Plan:
     seams: tuple[int, ...]  # frames at which another piece begins
     report: str
 
+    @property
+    def seams_text(self) -> str:
+        """The seams as Seam Report reads them."""
+        return ", ".join(map(str, sorted(set(self.seams))))
+
 
 @dataclass(frozen=True)
 class Shot:

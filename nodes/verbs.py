@@ -5,7 +5,7 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,20 @@ from ..models.assembly import with_latent
 from ..models.journal import Journal
 from ..models.patches import Grid
 from ..models.solvers import shifted_sigmas
+from . import host
 from .api import io
-from .clips import DEFAULT_FPS, FPS, SEAMS, Latent, latent_length, mask_of, rest_of, samples_of
+from .clips import (
+    DEFAULT_FPS,
+    FPS,
+    SEAMS,
+    SIZE,
+    Latent,
+    latent_length,
+    mask_of,
+    real_frames,
+    rest_of,
+    samples_of,
+)
 from .footage import PATCH, video_of
 from .host.facts import facts_of, shift_of
 from .sampling import open_journal, sample, seed_list
@@ -73,7 +85,7 @@ class Sampling:
 
 
 def sampling_inputs(cfg: float = 4.0) -> list:
-    """model, positive, negative, seed, steps, cfg and checkpoint: the inputs of a verb's run."""
+    """model, positive, negative, seed, steps and cfg: the inputs of a verb's run."""
     return [
         io.Model.Input("model", tooltip="Blockworld, or any flow model for video such as Wan."),
         io.Conditioning.Input("positive", tooltip="What the new part shows."),
@@ -139,10 +151,15 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     if mask is not None:
         made = torch.where(mask == 0, planned, made)
     parts = [made[:, :, part] if isinstance(part, slice) else part for part in plan.parts]
-    rest = {FPS: plan.fps, **rest_of(plan.latent), SEAMS: plan.seams}
-    whole: Latent = {**rest, "samples": torch.cat(parts, 2)}
     pieces = with_latent(plan.pieces, made)
-    return whole, video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
+    video = video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
+    whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
+    if real_frames(whole) == video.get_frame_count():  # else they count other frames
+        whole[SEAMS] = plan.seams
+    stride = host.spatial_stride(plan.vae)
+    if plan.size != tuple(stride * side for side in made.shape[3:]):
+        whole[SIZE] = plan.size
+    return whole, video
 
 
 def clip_inputs() -> list:
@@ -221,6 +238,12 @@ def verb_outputs(several: bool = False) -> list:
         ),
         io.String.Output(display_name="report", tooltip="What was done.", is_output_list=several),
     ]
+
+
+def check_choice(name: str, value: str, options: Sequence[str]) -> None:
+    """ValueError unless a setting is one of its options: ComfyUI checks them, a script may not."""
+    if value not in options:
+        raise ValueError(f"Setting {name} is {value!r}; need one of {', '.join(options)}.")
 
 
 def seeds_of(seeds: str, seed: int) -> list[int]:

@@ -186,17 +186,18 @@ class Inside:
 
 
 @pytest.fixture(scope="session")
-def inside(tmp_path_factory) -> Inside:
+def inside(weights, tmp_path_factory) -> Inside:
     """What became of inside.py and inside_verbs.py there."""
     folder = find_comfyui()
     if folder is None:
         pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
     tests = [ROOT / "tests" / "host" / f"{name}.py" for name in ("inside", "inside_verbs")]
     told = tmp_path_factory.mktemp("inside") / "fingerprints.json"
+    told_by = {"PATCHDIT_WEIGHTS": str(weights), "PATCHDIT_FINGERPRINTS": str(told)}
     done = subprocess.run(
         [python_of(folder), "-c", START, *map(str, ("-x", "-c", ROOT / "pyproject.toml", *tests))],
         cwd=folder,  # where `import comfy` finds it
-        env={**os.environ, "PYTHONPATH": "", "PATCHDIT_FINGERPRINTS": str(told)},
+        env={**os.environ, "PYTHONPATH": "", **told_by},
         capture_output=True,
         text=True,
         timeout=600,

@@ -41,10 +41,10 @@ def inference():
 
 @pytest.fixture(scope="session")
 def prompts(parts):
-    """As in tests/nodes, but once: core takes a second loader of one module for a memory leak."""
+    """As in tests/nodes, but the CLIP lives on: else core looks for a leak before every load."""
     clip = host.make_clip(parts.text, parts.tokenizer)
     texts = "a red ball bounces", ""
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts]
+    yield [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts]
 
 
 def mask_of(kept):

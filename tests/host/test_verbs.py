@@ -134,7 +134,7 @@ def test_prepare_cores_sampler_finish(comfyui, clip, verb):
     names = ("video_a", "video_b") if verb == "Stitch" else ("video",)
     if verb != "Extend":
         settings = {name: value for name, value in settings.items() if name != "from_frame"}
-    inputs = {**dict.fromkeys(names, ["clip", 0]), "vae": ["model", 2], "model": ["model", 0]}
+    inputs = {**{name: ["clip", 0] for name in names}, "vae": ["model", 2], "model": ["model", 0]}
     prepare = node(f"PatchDiT_Prepare{verb}", **inputs, fps=8.0, **settings)
     finish = node("PatchDiT_FinishVideo", latent=["sampler", 0], plan=["prepare", 1])
     nodes = {"prepare": prepare, "sampler": ksampler(verb), "finish": finish}

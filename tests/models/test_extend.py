@@ -149,7 +149,7 @@ def test_a_chain_stops_after_the_window_that_is_watched(stop):
     def ends():
         left = [stop]
 
-        def watch(window):
+        def watch(window, new):
             left[0] -= 1
             return left[0] > 0
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from patchdit.models.assembly import Given
+from patchdit.models.assembly import Given, Made
 from patchdit.models.timeline import encode_suffix
 from patchdit.nodes import host
 from patchdit.nodes.api import InputImpl, Types
@@ -20,8 +20,11 @@ from patchdit.nodes.footage import (
     read_footage,
     same_rate,
     video_of,
-    whole_clip,
 )
+
+
+def whole_clip(latent_1CTHW, size):
+    return Made(latent_1CTHW, 0, 1 + 4 * (latent_1CTHW.shape[2] - 1), size=size)
 
 
 def noise(frames, height=32, width=32, seed=0):
