@@ -307,22 +307,37 @@ def save_state(state: DenoiseState, path: str | Path) -> None:
 
 
 def load_state(path: str | Path) -> DenoiseState:
-    """The run that `save_state` wrote, on the CPU."""
+    """The run that `save_state` wrote, on the CPU; a ValueError says what else the file is."""
+    file = Path(path).name
     text = read_header(path).metadata.get(STATE_KEY)
     if text is None:
-        raise ValueError(f"{Path(path).name} holds no denoising run; need one saved by PatchDiT.")
+        raise ValueError(f"{file} holds no denoising run; need one saved by PatchDiT.")
+    tensors = read_tensors(path)
     try:
-        tensors, values = read_tensors(path), json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{Path(path).name} has unreadable {STATE_KEY} metadata.") from error
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} has unreadable {STATE_KEY} metadata; save it again.") from error
     history = sorted(name for name in tensors if name.startswith("history."))
-    whole = {*TENSORS} <= {*tensors} and {*VALUES} <= {*values}
-    if not whole or values["solver"] not in SOLVERS or values["fill"] not in FILLS:
-        raise ValueError(f"{Path(path).name} holds a denoising run of another version.")
+    whole = isinstance(values, dict) and {*TENSORS} <= {*tensors} and {*VALUES} <= {*values}
+    if not whole or values["solver"] not in [*SOLVERS] or values["fill"] not in FILLS:
+        raise ValueError(f"{file} holds a denoising run of another version.")
+    step, steps = values["step"], tensors["sigmas"].numel() - 1
+    if type(step) is not int or not 0 <= step <= steps:
+        raise ValueError(
+            f"{file} holds a run of {steps} steps at step {step!r}; need a whole number from 0 to"
+            f" {steps}: save the run again."
+        )
+    patch, renoise = values["patch"], values["renoise"]
+    sizes = patch if isinstance(patch, list) and len(patch) == 3 else [0]
+    if any(type(n) is not int or n < 1 for n in sizes) or type(renoise) is not int or renoise < 0:
+        raise ValueError(
+            f"{file} holds a run with patch {patch!r} and renoise {renoise!r}; need three whole"
+            " numbers above 0 and one from 0 on: save the run again."
+        )
     return DenoiseState(
         **{name: tensors[name] for name in TENSORS},
         **{name: values[name] for name in VALUES if name != "patch"},
-        patch=PatchSize(*values["patch"]),
+        patch=PatchSize(*patch),
         history=tuple(tensors[name] for name in history),
         predicted=tensors.get("predicted"),
     )

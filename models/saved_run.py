@@ -15,7 +15,8 @@ from .flow import DenoiseState, load_state, save_state
 from .tensor_files import read_header, read_tensors, save_checkpoint
 
 RUN_KEY = "patchdit.run"
-VERSION = 1
+DIGEST_KEY = "patchdit.digest"  # of the tensors and all other metadata
+VERSION = 2
 GUIDE = "guide."  # what the names of tensors that are not the state's begin with
 
 
@@ -37,30 +38,33 @@ def save_run(path: str | Path, run: SavedRun) -> None:
         save_state(run.state, bare)
         tensors |= read_tensors(bare)
         metadata = dict(read_header(bare).metadata)
-    about = {
-        "version": VERSION,
-        "fingerprint": run.fingerprint,
-        "guide": guide,
-        "tensors": digest(tensors),
-    }
-    save_checkpoint(path, tensors, {**metadata, RUN_KEY: json.dumps(about)})
+    about = {"version": VERSION, "fingerprint": run.fingerprint, "guide": guide}
+    metadata[RUN_KEY] = json.dumps(about)
+    metadata[DIGEST_KEY] = digest((tensors, metadata))
+    save_checkpoint(path, tensors, metadata)
 
 
 def load_run(path: str | Path) -> SavedRun:
     """The run that `save_run` wrote, on the CPU; a ValueError says what else the file is."""
     name = Path(path).name
-    text = read_header(path).metadata.get(RUN_KEY)
-    if text is None:
+    metadata = read_header(path).metadata
+    if RUN_KEY not in metadata:
         raise ValueError(f"{name} holds no denoising run; need a file of Save Denoise State.")
-    about = json.loads(text)
-    if about["version"] != VERSION:
+    damaged = f"{name} is damaged: its values are not those saved; save it again."
+    try:
+        about = json.loads(metadata[RUN_KEY])
+        version = about["version"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(damaged) from error
+    if version != VERSION:
         raise ValueError(
-            f"{name} was saved by another version of this pack (format {about['version']}, this one"
+            f"{name} was saved by another version of this pack (format {version!r}, this one"
             f" reads {VERSION}); save the state again with this one."
         )
     tensors = read_tensors(path)
-    if digest(tensors) != about["tensors"]:
-        raise ValueError(f"{name} is damaged: its values are not those saved; save it again.")
+    told = metadata.pop(DIGEST_KEY, None)
+    if digest((tensors, metadata)) != told:
+        raise ValueError(damaged)
     return SavedRun(load_state(path), _restore(about["guide"], tensors), about["fingerprint"])
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from ..models.journal import checksum, flush, remove
 from ..models.tensor_files import read_tensors, save_checkpoint
 
-MOST = 200  # files of one storyboard; of more the oldest are deleted
+MOST = 200  # files of one storyboard; of more those unused for longest are deleted
 NAME = re.compile(r"\w[\w .-]{0,63}")
 
 
@@ -30,22 +32,33 @@ class KeptShots:
                 " spaces, dots, - and _, at most 64."
             )
         self.folder = parent / "storyboards" / name
+        self._used: set[Path] = set()  # which nothing that is kept from here on drives out
 
     def find(self, key: str) -> Tensor | None:
         """The latents_1CTHW that everything determines alike; None if there are none whole."""
-        whole = (read(path) for path in self._files(key=key))
-        return next((latent for latent in whole if latent is not None), None)
+        for path in self._files(key=key):
+            latent = read(path)
+            if latent is not None:
+                self._use(path)
+                return latent
+        return None
 
     def has(self, asked: str) -> bool:
-        """Whether there ever was a shot asked for like this."""
-        return bool(self._files(asked=asked))
+        """Whether there ever was a shot asked for like this; what `find_asked` may give stays."""
+        files = sorted(self._files(asked=asked), key=written)
+        last = {place_of(path): path for path in files}
+        for path in files:  # in their order, which says what the last take is
+            if path == last[place_of(path)]:
+                self._use(path)
+        return bool(files)
 
     def find_asked(self, asked: str, place: int) -> tuple[str, Tensor] | None:
-        """Key and latents of the last shot asked for like this, of the same place if there is."""
+        """Key and latents of the last used shot asked for like this, if possible of that place."""
         files = sorted(self._files(asked=asked), key=written)
         for path in sorted(files, key=lambda path: place_of(path) == place)[::-1]:
             latent = read(path)
             if latent is not None:
+                self._use(path)
                 return path.name.split(".")[2], latent
         return None
 
@@ -58,10 +71,16 @@ class KeptShots:
             flush(fresh)
             name = f"{place}.{asked}.{key}.{checksum(fresh, key)}.safetensors"
             os.replace(fresh, self.folder / name)
-            remove(sorted(self._files(), key=written)[:-MOST])
+            refresh(self.folder / name)
+            stale = sorted(self._files(), key=written)[:-MOST]
+            remove(path for path in stale if path not in self._used)
         except (OSError, ValueError) as error:
             logging.warning("Shot %d was not kept: %s", place + 1, error)
             remove([fresh])
+
+    def _use(self, path: Path) -> None:
+        self._used.add(path)
+        refresh(path)
 
     def _files(self, asked: str = "*", key: str = "*") -> list[Path]:
         return list(self.folder.glob(f"[0-9]*.{asked}.{key}.*.safetensors"))
@@ -83,8 +102,16 @@ def place_of(path: Path) -> int:
     return int(path.name.split(".")[0])
 
 
-def written(path: Path) -> float:
+def refresh(path: Path) -> None:
+    """Make a file the last used; by this clock, as the file system's own may tick in 10 ms."""
+    now = time.time_ns()
+    with suppress(OSError):  # deleted meanwhile, or somebody else's
+        os.utime(path, ns=(now, now))
+
+
+def written(path: Path) -> int:
+    """When a file was written or last used, in nanoseconds."""
     try:
-        return path.stat().st_mtime
+        return path.stat().st_mtime_ns
     except OSError:  # deleted meanwhile
-        return 0.0
+        return 0

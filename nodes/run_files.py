@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ def load_denoising(
     missing = [name for name, value in given.items() if value is None and name not in guide]
     if missing:
         raise ValueError(f"{path.name} was saved without its prompts; connect {missing[0]}.")
+    if cfg is None and "cfg" not in guide:
+        raise ValueError(f"{path.name} was saved without its cfg; set cfg.")
     show, avoid = guide.get("positive", positive), guide.get("negative", negative)
-    run = Denoising(model, show, avoid, guide["cfg"], saved.state, guide.get("rest", {}))
+    rest = guide.get("rest", {})
+    run = Denoising(model, show, avoid, guide.get("cfg", cfg), saved.state, rest)
     if positive is None and negative is None and cfg is None:
         return run
     return edit_run(run, positive, negative, cfg)
@@ -63,9 +67,10 @@ def find_file(file: str) -> Path:
     """The path of a file in the output or the input folder; no other file is read."""
     folders = [folder.resolve() for folder in host.state_folders()]
     for folder in folders:
-        path = (folder / file).resolve()
-        if path.is_relative_to(folder) and path.is_file():
-            return path
+        with suppress(ValueError, OSError, RuntimeError):  # no file can have such a name
+            path = (folder / file).resolve()
+            if path.is_relative_to(folder) and path.is_file():
+                return path
     raise ValueError(
         f"There is no file {file!r} in {' or '.join(map(str, folders))}; give one that Save Denoise"
         " State wrote there."

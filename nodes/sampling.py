@@ -175,9 +175,9 @@ def rest_of_schedule(state: DenoiseState, sigmas: Tensor) -> Tensor:
 def seed_list(seeds: str, batch: int) -> list[int]:
     """The seeds of "1, 2, 3", one for each of the batch; nothing for an empty text."""
     parts = seeds.replace(",", " ").split()
-    if not all(part.isdecimal() and len(part) < 20 for part in parts):
+    if not all(part.isdecimal() and len(part) <= 20 and int(part) < 2**64 for part in parts):
         raise ValueError(
-            f"Seeds are whole numbers of up to 19 digits, as in 1, 2, 3; got {seeds!r}."
+            f"Seeds are whole numbers from 0 to {2**64 - 1}, as in 1, 2, 3; got {seeds!r}."
         )
     if parts and len(parts) != batch:
         raise ValueError(f"Got {len(parts)} seeds for a batch of {batch}; need one for each.")

@@ -113,7 +113,11 @@ def asked_of(shot: Shot, place: int) -> str:
 
 
 def check_shots(shots: Sequence[Shot], kept: KeptShots) -> None:
-    """A ValueError for a shot that cannot be, before any is made."""
+    """A ValueError for a shot that cannot be, before any is made.
+
+    A list whose shots are all locked is no error where all of them are kept: there is nothing to
+    make, and putting the film together again is what was asked for.
+    """
     if not shots:
         raise ValueError("The shot list is empty; connect Shot nodes to shots.")
     for place, shot in enumerate(shots):

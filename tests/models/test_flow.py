@@ -1,14 +1,17 @@
 """Schedules, solvers and runs: closed forms, parity with diffusers, exact resumption."""
 
+import json
 import pickle
 from dataclasses import fields
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from patchdit.models.config import PatchSize
 from patchdit.models.flow import (
     SOLVERS,
+    STATE_KEY,
     add_noise,
     denoise,
     denoise_step,
@@ -20,6 +23,7 @@ from patchdit.models.flow import (
     start,
 )
 from patchdit.models.solvers import euler, shift_for, shifted_sigmas
+from patchdit.models.tensor_files import read_metadata
 
 SHAPE = (2, 3, 3, 4, 4)
 
@@ -306,3 +310,39 @@ def test_files_that_are_no_run_are_refused(tmp_path):
             load_state(path)
     with pytest.raises(ValueError, match="no file"):
         load_state(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"step": 9}, "3 steps at step 9; need a whole number from 0 to 3: save"),
+        ({"step": 4}, "3 steps at step 4; need"),
+        ({"step": -2}, "3 steps at step -2; need"),
+        ({"step": "1"}, "3 steps at step '1'; need"),
+        ({"step": 1.0}, "3 steps at step 1.0; need"),
+        ({"step": True}, "3 steps at step True; need"),
+        ({"step": None}, "3 steps at step None; need"),
+        ({"patch": [1, 2]}, r"patch \[1, 2\] and renoise 0; need"),
+        ({"patch": [1, 0, 2]}, r"patch \[1, 0, 2\] and renoise 0; need"),
+        ({"renoise": -1}, "renoise -1; need"),
+        ({"solver": ["euler"]}, "of another version"),
+        ([], "of another version"),
+        (7, "of another version"),
+    ],
+)
+def test_a_state_whose_numbers_cannot_be_is_refused(values, message, tmp_path):
+    path = tmp_path / "run.safetensors"
+    save_state(start(latent(), None, shifted_sigmas(3), 1), path)
+    saved = json.loads(read_metadata(path)[STATE_KEY])
+    values = saved | values if isinstance(values, dict) else values
+    save_file(load_file(path), path, {STATE_KEY: json.dumps(values)})
+    with pytest.raises(ValueError, match=f"^run.safetensors .*{message}"):
+        load_state(path)
+
+
+def test_a_state_at_its_first_and_at_its_last_step_is_whole(tmp_path):
+    path = tmp_path / "run.safetensors"
+    state = start(latent(), None, shifted_sigmas(3), 1)
+    for steps in (0, 3):
+        save_state(denoise(state, towards, steps), path)
+        assert load_state(path).step == steps

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from patchdit.models import digests
 from patchdit.models.digests import digest, digest_weights
-from patchdit.models.flow import DenoiseState, denoise, shifted_sigmas, start
+from patchdit.models.flow import STATE_KEY, DenoiseState, denoise, shifted_sigmas, start
 from patchdit.models.journal import Journal, run_key
-from patchdit.models.saved_run import RUN_KEY, SavedRun, can_save, load_run, save_run
+from patchdit.models.saved_run import DIGEST_KEY, RUN_KEY, SavedRun, can_save, load_run, save_run
 from patchdit.models.tensor_files import read_metadata
 
 KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"
@@ -328,10 +328,27 @@ def test_what_can_be_saved():
     assert can_save(GUIDE) and not can_save({"hooks": object()}) and not can_save([{1: 2}])
 
 
-def rewritten(path, tensors=None, **about):
+def rewritten(path, of=RUN_KEY, without=None, **changes):
+    """The file with other values in its metadata, and whole but for that."""
     metadata = read_metadata(path)
-    metadata[RUN_KEY] = json.dumps({**json.loads(metadata[RUN_KEY]), **about})
-    save_file(tensors or load_file(path), path, metadata)
+    values = {**json.loads(metadata[of]), **changes}
+    values.pop(without, None)
+    save_file(load_file(path), path, {**metadata, of: json.dumps(values)})
+
+
+def with_metadata(path, **changes):
+    metadata = {**read_metadata(path), **{f"patchdit.{name}": v for name, v in changes.items()}}
+    kept = {name: text for name, text in metadata.items() if text is not None}
+    save_file(load_file(path), path, kept)
+
+
+def without_cfg(path):
+    guide = json.loads(read_metadata(path)[RUN_KEY])["guide"]
+    del guide["dict"]["cfg"]
+    rewritten(path, guide=guide)
+
+
+DAMAGED = "run.safetensors is damaged: its values are not those saved; save it again.$"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +357,24 @@ def rewritten(path, tensors=None, **about):
         (cut, "run.safetensors is not a whole safetensors file"),
         (empty, "run.safetensors is not a whole safetensors file"),
         (flip, "run.safetensors is damaged: .* save it again"),
-        (lambda path: rewritten(path, version=2), "saved by another version .*format 2"),
+        (lambda path: rewritten(path, version=1), "saved by another version .*format 1"),
+        (lambda path: rewritten(path, version="x"), "saved by another version .*format 'x'"),
+        (lambda path: rewritten(path, of=STATE_KEY, step=4), DAMAGED),
+        (lambda path: rewritten(path, of=STATE_KEY, step=9), DAMAGED),
+        (lambda path: rewritten(path, of=STATE_KEY, step="1"), DAMAGED),
+        (lambda path: rewritten(path, of=STATE_KEY, without="step"), DAMAGED),
+        (lambda path: rewritten(path, fingerprint="other"), DAMAGED),
+        (lambda path: rewritten(path, without="version"), DAMAGED),
+        (lambda path: rewritten(path, without="guide"), DAMAGED),
+        (without_cfg, DAMAGED),
+        (lambda path: with_metadata(path, run="{"), DAMAGED),
+        (lambda path: with_metadata(path, run="[]"), DAMAGED),
+        (lambda path: with_metadata(path, run="3"), DAMAGED),
+        (lambda path: with_metadata(path, state="{"), DAMAGED),
+        (lambda path: with_metadata(path, state=None), DAMAGED),
+        (lambda path: with_metadata(path, digest=None), DAMAGED),
+        (lambda path: with_metadata(path, more="x"), DAMAGED),
+        (lambda path: with_metadata(path, run=None), "holds no denoising run"),
         (lambda path: save_file({"x": torch.ones(2)}, path), "holds no denoising run"),
     ],
 )
@@ -350,6 +384,15 @@ def test_other_files_are_refused_in_a_sentence(tmp_path, damage, said):
     damage(path)
     with pytest.raises(ValueError, match=said):
         load_run(path)
+
+
+def test_a_file_written_again_as_it_was_is_whole(tmp_path):
+    """What the damaged ones above are refused for is their change, not that they were rewritten."""
+    path = tmp_path / "run.safetensors"
+    save_run(path, SavedRun(state_after(3), GUIDE, "abc"))
+    rewritten(path)
+    assert same(load_run(path).state, state_after(3))
+    assert {RUN_KEY, STATE_KEY, DIGEST_KEY} == read_metadata(path).keys()
 
 
 def test_going_on_is_logged(tmp_path, caplog):

@@ -74,7 +74,7 @@ def test_a_list_of_seeds_gives_each_its_own_video(model, prompts):
     [
         ("1, x", "got '1, x'"),
         ("-1", "got '-1'"),
-        ("9" * 20, "up to 19 digits"),
+        ("9" * 20, "from 0 to 18446744073709551615"),
         ("1 2", "2 seeds for a batch of 1"),
     ],
 )

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from patchdit.models.blockworld import Blockworld
+from patchdit.models.saved_run import SavedRun, save_run
 from patchdit.models.transformer import PatchDiT
 from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep
-from patchdit.nodes.sampling import advance, begin, finish_run
+from patchdit.nodes.sampling import advance, begin, finish_run, seed_list
 from patchdit.nodes.steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 from patchdit.standalone.host import Session, use_session
 
@@ -213,9 +214,44 @@ def test_a_missing_or_foreign_file_is_one_sentence(model, prompts, folder):
     path = Path(save(begun(model, prompts)))
     secret = folder / "secret.safetensors"
     path.rename(secret)
-    for file in ("none.safetensors", "../secret.safetensors", str(secret), "", "denoising"):
+    nowhere = ("a\0b.safetensors", "\0", "a" * 5000, "\ud800.safetensors")  # can be no file's name
+    foreign = ("none.safetensors", "../secret.safetensors", str(secret), "", "denoising")
+    for file in (*foreign, *nowhere):
+        assert LoadDenoiseState.fingerprint_inputs(file) == ""
         with pytest.raises(ValueError, match=r"There is no file .* Save Denoise State wrote there"):
             load(file, model)
+
+
+def test_an_edited_state_is_one_sentence(model, prompts, folder):
+    path = Path(save(begun(model, prompts)))
+    content = path.read_bytes()
+    for old, new in ((b'step\\": 0', b'step\\": 9'), (b'version\\"', b'versiom\\"')):
+        assert content.count(old) == 1
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises(ValueError, match="is damaged: its values are not those saved"):
+            load(str(path), model)
+
+
+def test_a_state_without_cfg_needs_one(model, prompts, folder):
+    run = begun(model, prompts)
+    guide = {"positive": run.positive, "negative": run.negative}
+    (folder / "out").mkdir()
+    save_run(folder / "out" / "a.safetensors", SavedRun(run.state, guide, host.fingerprint(model)))
+    with pytest.raises(ValueError, match=r"^a.safetensors was saved without its cfg; set cfg\.$"):
+        load("a.safetensors", model)
+    assert load("a.safetensors", model, cfg=3.0).cfg == 3.0
+
+
+def test_every_seed_of_the_seed_widget_may_be_listed(model, prompts):
+    last = 2**64 - 1
+    assert seed_list(f"0, {last}", 2) == [0, last]
+    one, listed = (
+        begin(model, *prompts, 4.0, EMPTY, sigmas_of(EMPTY, 2), s) for s in (last, [last])
+    )
+    assert torch.equal(one.state.noise, listed.state.noise)
+    for seeds in (str(2**64), "9" * 20, "1" * 5000, "-1", "1.5", "x"):
+        with pytest.raises(ValueError, match=f"whole numbers from 0 to {last}, .*; got '{seeds}'"):
+            seed_list(seeds, 1)
 
 
 def test_a_truncated_state_is_one_sentence(model, prompts, folder):

@@ -263,6 +263,77 @@ def test_only_so_many_takes_are_kept(tmp_path, monkeypatch):
     ]
 
 
+def one_kept(kept, place, asked, key, at):
+    kept.keep(place, asked * 24, key * 24, torch.full((1, 1, 1, 1, 1), float(at)))
+    os.utime(next(kept.folder.glob(f"{place}.{asked * 24}.{key * 24}.*")), (at, at))
+
+
+USES = {
+    "find": lambda kept: kept.find("0" * 24),
+    "find_asked": lambda kept: kept.find_asked("a" * 24, 0),
+    "has": lambda kept: kept.has("a" * 24),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("same_run", [True, False])
+def test_a_take_in_use_outlives_rerolls_of_others(tmp_path, monkeypatch, use, same_run):
+    monkeypatch.setattr("patchdit.nodes.kept_shots.MOST", 3)
+    kept = KeptShots(tmp_path, "film")
+    one_kept(kept, 0, "a", "0", at=1)
+    for i in range(1, 3):
+        one_kept(kept, 1, "b", f"{i}", at=1 + i)
+    assert use(kept)
+    rerolls = 6 if same_run else 2  # of one run as many as may be
+    for i in range(3, 3 + rerolls):
+        later = kept if same_run else KeptShots(tmp_path, "film")
+        later.keep(1, "b" * 24, f"{i}" * 24, torch.full((1, 1, 1, 1, 1), float(i)))
+    assert later.find("1" * 24) is None  # the others' were the ones to go
+    assert torch.equal(later.find("0" * 24), torch.full((1, 1, 1, 1, 1), 1.0))
+
+
+def test_a_damaged_take_is_not_in_use(tmp_path):
+    kept = KeptShots(tmp_path, "film")
+    one_kept(kept, 0, "a", "0", at=1)
+    (path,) = kept.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    os.utime(path, (1, 1))
+    assert kept.find("0" * 24) is None and kept.find_asked("a" * 24, 0) is None
+    assert path.stat().st_mtime == 1
+
+
+def test_looking_whether_a_shot_is_kept_leaves_its_last_take_the_last(tmp_path):
+    kept = KeptShots(tmp_path, "film")
+    for place, key, at in ((0, "3", 3), (1, "2", 2), (0, "1", 1), (1, "4", 4)):
+        one_kept(kept, place, "a", key, at)
+    for _ in range(3):
+        assert kept.has("a" * 24)
+        last = {place: kept.find_asked("a" * 24, place) for place in (0, 1)}
+        assert {place: found[0][0] for place, found in last.items()} == {0: "3", 1: "4"}
+
+
+def test_a_folder_of_somebody_elses_can_be_read_from(tmp_path, monkeypatch):
+    kept = KeptShots(tmp_path, "film")
+    one_kept(kept, 0, "a", "0", at=1)
+
+    def denied(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr("patchdit.nodes.kept_shots.os.utime", denied)
+    assert kept.has("a" * 24) and kept.find("0" * 24) is not None
+    assert kept.find_asked("a" * 24, 0) is not None
+
+
+def test_rerolling_one_shot_never_deletes_a_locked_one(board, monkeypatch):
+    monkeypatch.setattr("patchdit.nodes.kept_shots.MOST", 3)
+    first, *_ = board(shot("bounces", 0.5), shot("sinks", 0.5))
+    for seed in range(10, 16):
+        again, *_ = board(shot("bounces", 0.5, seed=seed), shot("sinks", 0.5, lock=True))
+        assert board.made == [seed]
+        assert torch.equal(again[1]["samples"], first[1]["samples"])
+    assert len(list(board.folder.iterdir())) == 3
+
+
 def test_another_frame_rate_is_mixed_and_said(board):
     _, video, seams, report = board(shot("bounces"), shot("rests", join="continue"), fps=16.0)
     latents, plain, *_ = board(shot("bounces"), shot("rests", join="continue"))
