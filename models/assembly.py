@@ -46,7 +46,7 @@ class Made:
     count: int
     before_HWC: Tensor | None = None
     after_HWC: Tensor | None = None
-    fade: int = 8
+    fade: int = 16
     shown: tuple[float, ...] | None = None
     kept_FHWC: Tensor | None = None
     kept_FHW: Tensor | None = None

@@ -80,7 +80,7 @@ class ExtendVideo(io.ComfyNode):
             search_aliases=["extend", "continue video", "longer video", "prequel", "backwards"],
             inputs=[
                 *clip_inputs(),
-                *sampling_inputs(),
+                *sampling_inputs(cfg=2.0),
                 *extent_inputs(),
                 io.String.Input(
                     "seeds",

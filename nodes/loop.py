@@ -61,7 +61,7 @@ class LoopVideo(io.ComfyNode):
             search_aliases=["seamless loop", "gif", "perfect loop", "cinemagraph"],
             inputs=[
                 *clip_inputs(),
-                *sampling_inputs(),
+                *sampling_inputs(cfg=2.0),
                 *closing_inputs(),
                 *window_inputs(),
                 checkpoint_input(),

@@ -97,7 +97,7 @@ class StitchVideos(io.ComfyNode):
             search_aliases=["join videos", "transition", "bridge clips", "morph", "blend", "merge"],
             inputs=[
                 *pair_inputs(),
-                *sampling_inputs(),
+                *sampling_inputs(cfg=2.0),
                 io.Combo.Input(
                     "mode",
                     options=MODES,
