@@ -11,6 +11,7 @@ from __future__ import annotations
 from patchdit.benchmarks.verbs_rows import Row, mean, share
 from patchdit.benchmarks.verbs_world import Bench, Filmed, defaults, describe, film, psnr
 from patchdit.nodes import host
+from patchdit.nodes.denoise import StartDenoising
 from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.sampling import advance, begin
@@ -44,7 +45,8 @@ def loss(bench: Bench, clip: Filmed, place: int, number: int) -> float:
     ).args
     pin = {"latent": canvas, "vae": bench.vae, "images": image_1HWC, "frame": place}
     latent, _ = PinFrames.execute(**defaults(PinFrames) | pin).args
-    sampling = Sampling(bench.model, **bench.sampling(describe(clip.scene), number))
+    asked = {"cfg": defaults(StartDenoising)["cfg"], **bench.sampling(describe(clip.scene), number)}
+    sampling = Sampling(bench.model, **asked)
     run = begin(
         bench.model,
         sampling.positive,

@@ -49,7 +49,7 @@ class Bench:
     parts: Blockworld
     clips: int = 100
     steps: int = 20
-    cfg: float = 4.0  # what the nodes have by default
+    cfg: float | None = None  # None: what each node has by default
     batch: int = 25
     seed: int = 0
     bf16: bool = True  # the network's products, as in world_eval
@@ -86,13 +86,10 @@ class Bench:
 
     def sampling(self, text: str, number: int) -> dict[str, Any]:
         """The inputs of a verb that say how it samples, for clip `number`."""
-        return {
-            "positive": self.say(text),
-            "negative": self.say(""),
-            "seed": self.seed * 1_000_003 + number,
-            "steps": self.steps,
-            "cfg": self.cfg,
-        }
+        seed = self.seed * 1_000_003 + number
+        prompts = {"positive": self.say(text), "negative": self.say("")}
+        guidance = {} if self.cfg is None else {"cfg": self.cfg}
+        return {**prompts, "seed": seed, "steps": self.steps, **guidance}
 
     def each(self, name: str, works: Sequence[Callable[[], Result]]) -> list[Result]:
         """What the works return, `batch` of them at once."""

@@ -29,6 +29,7 @@ def drift_watch(clip: Footage, limit: float) -> Watch:
         latents = range(window_1CTHW.shape[2])[new]
         made = slice(first_pixel_frame(latents[0]), pixel_frames(latents[-1] + 1))
         both = torch.cat((clip.frames_FHWC, torch.cat(chunks)[made]))
-        return judge(measure(both), [clip.frames]).segments[1].drift.worst[1] <= limit
+        drift = judge(measure(both), [clip.frames]).segments[1].drift
+        return drift is None or drift.worst[1] <= limit
 
     return watch
