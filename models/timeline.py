@@ -29,6 +29,12 @@ def first_pixel_frame(latent: int) -> int:
     return max(STRIDE * latent - 3, 0)
 
 
+def whole_groups(frames_F: Tensor) -> Tensor:
+    """1 + 4k frames (F,...) for as many as there are: the last one is repeated."""
+    missing = -(len(frames_F) - 1) % STRIDE
+    return torch.cat((frames_F, *[frames_F[-1:]] * missing)) if missing else frames_F
+
+
 def encode_suffix(vae, video_BCFHW: Tensor, lead: int = 2) -> Tensor:
     """Latents [B,C,F/4,h,w] of a clip's end, fit to stand at the end of any latent sequence.
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..models.timeline import STRIDE
+from ..models.timeline import STRIDE, whole_groups
 from .api import io
 from .clips import DEFAULT_FPS, FPS, FRAMES, latent_length
 from .footage import frames_of
@@ -83,7 +82,7 @@ def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:
     over = (frames - 1) % STRIDE
     if fit == "trim":
         return frames_FHWC[: frames - over]
-    if fit == "pad" and over:
-        return torch.cat([frames_FHWC, frames_FHWC[-1:].expand(STRIDE - over, -1, -1, -1)])
+    if fit == "pad":
+        return whole_groups(frames_FHWC)
     latent_length(frames)
     return frames_FHWC

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.assembly import Given, Made
 from ..models.reframe import Side, kept_shares, mask_outside, side_at, size_for, window_starts
-from ..models.timeline import STRIDE, first_pixel_frame
+from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
 from .clips import FPS, FRAMES, Latent
 from .fitting import surround
@@ -142,14 +142,6 @@ def plan_of_crop(job: Framing) -> Plan:
 def with_length(latent: Latent, frames: int) -> Latent:
     """The LATENT, which says how many of its frames are the clip where the last are padding."""
     return latent if (frames - 1) % STRIDE == 0 else {**latent, FRAMES: frames}
-
-
-def whole_groups(frames_FHWC: Tensor) -> Tensor:
-    """1 + 4k frames: the last one is repeated."""
-    over = -(len(frames_FHWC) - 1) % STRIDE
-    if not over:
-        return frames_FHWC
-    return torch.cat((frames_FHWC, frames_FHWC[-1:].expand(over, -1, -1, -1)))
 
 
 def with_own_latents(job: Framing, latent_1CTHW: Tensor) -> Tensor:

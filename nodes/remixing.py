@@ -18,7 +18,7 @@ from ..models.assembly import Made, pad_to
 from ..models.flow import DenoiseState, finish
 from ..models.journal import Journal, run_key
 from ..models.remix import Remake, edit_step, remix_lengths, start_edit
-from ..models.timeline import STRIDE, first_pixel_frame
+from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
 from .clips import FPS, FRAMES, mask_of
 from .footage import Footage, encode_clip, grid_of
@@ -52,12 +52,6 @@ def prepare_remix(clip: Footage, mask: Tensor | None) -> Remix:
     cells = mask_of({"noise_mask": padded}, tuple(source.shape))
     assert cells is not None  # there is a noise mask
     return Remix(clip, source, cells, kept_share(mask_FHW))
-
-
-def whole_groups(frames_F: Tensor) -> Tensor:
-    """Frames, the last repeated until there are 1 + 4k."""
-    missing = -(len(frames_F) - 1) % STRIDE
-    return torch.cat((frames_F, *[frames_F[-1:]] * missing)) if missing else frames_F
 
 
 def checked_mask(mask: Tensor, clip: Footage) -> Tensor:

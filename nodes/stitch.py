@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from .api import io
-from .clips import DEFAULT_FPS
 from .fitting import FITS
 from .footage import Footage, read_footage
 from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
@@ -20,6 +19,7 @@ from .verbs import (
     check_choice,
     checkpoint_input,
     finish_plan,
+    fps_input,
     journaled,
     sampling_inputs,
     verb_outputs,
@@ -58,15 +58,7 @@ def pair_inputs() -> list:
             tooltip="Seconds of sound that fade over where two parts meet. Pictures are not faded.",
             advanced=True,
         ),
-        io.Float.Input(
-            "fps",
-            default=DEFAULT_FPS,
-            min=1.0,
-            max=120.0,
-            step=1.0,
-            tooltip="Frames per second of images; a video and a latent bring their own.",
-            advanced=True,
-        ),
+        fps_input(),
         io.Audio.Input("audio_a", optional=True, tooltip="Sound of A, in place of its own."),
         io.Audio.Input("audio_b", optional=True, tooltip="Sound of B, in place of its own."),
     ]

@@ -162,6 +162,18 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     return whole, video
 
 
+def fps_input():
+    return io.Float.Input(
+        "fps",
+        default=DEFAULT_FPS,
+        min=1.0,
+        max=120.0,
+        step=1.0,
+        tooltip="Frames per second of images; a video and a latent bring their own.",
+        advanced=True,
+    )
+
+
 def clip_inputs() -> list:
     """video, vae, fps and audio: the clip that a verb is given."""
     return [
@@ -172,15 +184,7 @@ def clip_inputs() -> list:
             " (which is then not encoded again).",
         ),
         io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
-        io.Float.Input(
-            "fps",
-            default=DEFAULT_FPS,
-            min=1.0,
-            max=120.0,
-            step=1.0,
-            tooltip="Frames per second of images; a video and a latent bring their own.",
-            advanced=True,
-        ),
+        fps_input(),
         io.Audio.Input(
             "audio", optional=True, tooltip="Sound of the clip, in place of the video's own."
         ),
