@@ -33,8 +33,11 @@ class TransformerConfig:
     frequency_width: int = 256  # sinusoidal features of a timestep
     image_width: int = 0  # CLIP image features (1280) joined in cross-attention; 0: no such branch
     image_positions: int = 0  # learned positions of those features (first-last-frame: 514)
+    vace_blocks: int = 0  # blocks that read a control video (VACE), at evenly spaced layers
+    vace_channels: int = 0  # of that control: latents of what to keep and to change, and a mask
     frame_timesteps: bool = False  # trained with one noise level per latent frame
     known_attends_known: bool = False  # tokens at timestep 0 attend only to each other
+    position_features: int = 0  # of a token's place along each axis, added to it; 0: rotary only
     eps: float = 1e-6
 
     def __post_init__(self):
@@ -188,14 +191,26 @@ TEXT_PRESETS: dict[str, TextConfig] = {
 }
 
 _BLOCKWORLD = TransformerConfig(
-    192, 768, 6, 6, text_width=192, text_length=80, frame_timesteps=True, known_attends_known=True
+    width=192,
+    mlp_width=768,
+    heads=6,
+    layers=6,
+    text_width=192,
+    text_length=80,
+    frame_timesteps=True,
+    known_attends_known=True,
+    position_features=16,
 )
+_WAN_1_3B = TransformerConfig(1536, 8960, 12, 30)
 _WAN_14B = TransformerConfig(5120, 13824, 40, 40)
 _WAN_I2V_14B = replace(_WAN_14B, in_channels=36)  # noise, 4 of mask, image latent
 TRANSFORMER_PRESETS: dict[str, TransformerConfig] = {
-    "wan2.1-1.3b": TransformerConfig(1536, 8960, 12, 30),
+    "wan2.1-1.3b": _WAN_1_3B,
     "wan2.1-14b": _WAN_14B,
     "wan2.1-i2v-14b": replace(_WAN_I2V_14B, image_width=1280),
+    "wan2.1-vace-1.3b": replace(_WAN_1_3B, vace_blocks=15, vace_channels=96),
+    "wan2.1-vace-14b": replace(_WAN_14B, vace_blocks=8, vace_channels=96),
+    "wan2.1-fun-inp-1.3b": replace(_WAN_1_3B, in_channels=36, image_width=1280),
     "wan2.1-flf2v-14b": replace(_WAN_I2V_14B, image_width=1280, image_positions=514),
     "wan2.2-14b": _WAN_14B,  # two files, for high and for low noise, of the same shapes
     "wan2.2-i2v-14b": _WAN_I2V_14B,

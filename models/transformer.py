@@ -96,6 +96,9 @@ class PatchDiT(nn.Module):
         self.patch_embedding = operations.Conv3d(
             config.in_channels, width, tuple(config.patch), tuple(config.patch), **where
         )
+        if config.position_features:
+            features = 3 * config.position_features
+            self.position_embedding = linear(features, width, bias=False, **where)
         self.text_embedding = nn.Sequential(
             linear(config.text_width, width, **where),
             nn.GELU(approximate="tanh"),
@@ -117,7 +120,8 @@ class PatchDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
-                nn.init.zeros_(module.bias)  # pyright: ignore
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.head.weight)
         for block in self.blocks:
             nn.init.zeros_(block.cross_attn.o.weight)  # pyright: ignore
@@ -237,6 +241,8 @@ class PatchDiT(nn.Module):
     ) -> Tensor:
         """One pass over a set of tokens: their velocity (B,L,P)."""
         x_BLD = self.embed_patches(tokens.values_BLP)
+        if self.config.position_features:
+            x_BLD = x_BLD + self.embed_positions(tokens.positions, x_BLD)
         block_times, head_times = self.time_tables(tokens, x_BLD.dtype)
         rotary = rotary_tables(tokens.positions, self.config.head_width)
         shared = Pass(block_times, rotary, text, tokens.lengths, mask, known, keep)
@@ -281,6 +287,16 @@ class PatchDiT(nn.Module):
             tokens_BLP, self.cast(weight, tokens_BLP).flatten(1), self.cast(bias, tokens_BLP)
         )
         return x_BLD.to(tokens_BLP.dtype)  # under autocast too: the residual stream is not narrowed
+
+    def embed_positions(self, positions: Tensor, like_BLD: Tensor) -> Tensor:
+        """(B,L,D) or (L,D): where a token is.
+
+        Rotary angles tell tokens apart from each other only: without this, tokens of pure noise
+        do not know whether they are the first frame or the last, left or right.
+        """
+        features = sinusoid(positions.flatten(), self.config.position_features)
+        features = features.to(like_BLD.dtype).view(*positions.shape[:-1], -1)
+        return self.position_embedding(features).to(like_BLD.dtype)
 
     def time_tables(self, tokens: TokenSet, dtype: torch.dtype) -> tuple[TimeTable, TimeTable]:
         """Modulation of the blocks and of the head, computed once for each distinct timestep."""

@@ -22,7 +22,8 @@ def orthogonalise(matrices_KMN: Tensor, steps: int = 5) -> Tensor:
     a, b, c = _QUINTIC
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return (x.mT if tall else x).to(matrices_KMN.dtype)
 
 
