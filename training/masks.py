@@ -30,13 +30,18 @@ def draw_kind(generator: torch.Generator, latents: int) -> str:
 
 
 def draw_sigmas(generator: torch.Generator, shape, tokens: int) -> Tensor:
-    """Logit-normal noise levels, shifted for the number of tokens; one in five is uniform."""
-    t = torch.sigmoid(torch.randn(shape, generator=generator))
+    """Logit-normal noise levels, shifted for the number of tokens.
+
+    One in five is uniform, and one in five is spread as the steps of a run are: the highest levels,
+    at which motion is decided, would otherwise hardly come.
+    """
+    uniform = torch.rand(shape, generator=generator)
+    chosen = torch.rand(shape, generator=generator)
+    normal = torch.sigmoid(torch.randn(shape, generator=generator))
+    t = torch.where(chosen < 0.2, uniform, normal)
     shift = shift_for(tokens)
     shifted = shift * t / (1 + (shift - 1) * t)
-    uniform = torch.rand(shape, generator=generator)
-    chosen = torch.rand(shape, generator=generator) < 0.2
-    return torch.where(chosen, uniform, shifted).clamp(1e-3, 1 - 1e-4)
+    return torch.where(chosen > 0.8, uniform, shifted).clamp(1e-3, 1 - 1e-4)
 
 
 def draw_levels(

@@ -121,10 +121,11 @@ class Trainee(nn.Module):
         return self.transformer(x_BCTHW, timestep, context)
 
 
-def make_latents(preset: Preset, path: Path, workers: int, seed: int) -> None:
-    """Film and encode the preset's clips and keep them in `path`, whole or not at all."""
+def make_latents(preset: Preset, path: Path, workers: int, seed: int, folder=WEIGHTS) -> None:
+    """Film the preset's clips, encode them with the autoencoder in `folder` and keep them in
+    `path`, whole or not at all."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = load_vae(WEIGHTS).to(device)
+    vae = load_vae(folder).to(device)
     tokenizer = Tokenizer(WEIGHTS / NAMES["tokenizer"])
     length = TEXT_PRESETS[preset.model].length
     batch = 64 if device == "cuda" else 4
@@ -328,6 +329,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--run", default="runs/dit", help="folder of checkpoints, latents and log")
     parser.add_argument("--start", help="folder of weights to go on from")
+    parser.add_argument("--vae", default=WEIGHTS, help="folder of the autoencoder for latents")
     parser.add_argument("--clips", type=float, default=1.0, help="scale of the number of clips")
     parser.add_argument("--seed", type=int, default=1, help="of the clips; another gives new ones")
     parser.add_argument("--out", default="", help="folder for the weights; default RUN/weights")
@@ -338,7 +340,8 @@ def main() -> None:
     args = parser.parse_args()
     cores = os.cpu_count() or 1
     if not latents_path(args).exists():
-        make_latents(preset_of(args), latents_path(args), max(1, cores - 1), args.seed)
+        workers = max(1, cores - 1)
+        make_latents(preset_of(args), latents_path(args), workers, args.seed, args.vae)
     launch(train, args, 1 if torch.cuda.is_available() else args.processes or cores)
 
 
