@@ -6,7 +6,7 @@ a timestep, U distinct timesteps, n vectors per timestep.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,39 @@ class KnownCache:
             return type(a) is type(b) and a == b
 
         return len(self.made_from) == len(made_from) and all(map(same, self.made_from, made_from))
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Patches with their positions and timesteps, G equally long runs of them along L."""
+
+    values_BLP: Tensor
+    positions: Tensor  # (B,L,3) or (L,3)
+    timestep_BG: Tensor
+    lengths: tuple[int, ...]  # tokens of each clip packed along L; one entry when unpacked
+
+    @property
+    def run_length(self) -> int:
+        return self.values_BLP.shape[1] // self.timestep_BG.shape[1]
+
+    def select(self, runs: Tensor) -> TokenSet:
+        """The given runs only; a packed clip may end up with no tokens."""
+        lengths = (len(runs) * self.run_length,)
+        if len(self.lengths) > 1:  # packed: runs are tokens
+            ends = torch.tensor(self.lengths, device=runs.device).cumsum(0)
+            clip = torch.bucketize(runs, ends, right=True)
+            lengths = tuple(torch.bincount(clip, minlength=len(self.lengths)).tolist())
+
+        def pick(x: Tensor, dim: int) -> Tensor:
+            x = x.unflatten(dim, (-1, self.run_length)).index_select(dim, runs)
+            return x.flatten(dim, dim + 1)
+
+        return TokenSet(
+            pick(self.values_BLP, 1),
+            pick(self.positions, self.positions.ndim - 2),
+            self.timestep_BG.index_select(1, runs),
+            lengths,
+        )
 
 
 @dataclass(frozen=True)
@@ -108,6 +141,7 @@ class Pass:
     mask: Tensor | None = None  # (B,1,L,L), true where a query sees a key
     known: KnownCache | None = None  # seen by this pass
     keep: list[KeysValues] | None = None  # receives each layer's keys and values
+    hints: Iterator[Tensor] | None = None  # (B,L,D) each: what a control adds, in turn
 
 
 class ImageEmbedding(nn.Module):
@@ -210,3 +244,27 @@ def sinusoid(timestep_U: Tensor, width: int) -> Tensor:
     places = torch.arange(half, device=timestep_U.device, dtype=dtype)
     angle = timestep_U.to(dtype)[:, None] * 10000.0 ** (-places / half)
     return torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+
+
+def timestep_runs(timestep: Tensor, tokens_BLP: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    """Timesteps as (B,G), G equal runs along L; one for each packed clip is spread to tokens."""
+    B, L, _ = tokens_BLP.shape
+    if lengths is not None and timestep.shape == (len(lengths),):
+        return timestep.repeat_interleave(torch.tensor(lengths, device=timestep.device))[None]
+    if timestep.ndim == 1 and lengths is None:
+        timestep = timestep[:, None]
+    runs = timestep.shape[1] if timestep.ndim == 2 and timestep.shape[0] == B else 0
+    if not runs or L % runs or (lengths is not None and runs != L):
+        clips = f" in {len(lengths)} clips" if lengths is not None else ""
+        frames = ", per latent frame" if lengths is None else ""
+        raise ValueError(
+            f"Got timesteps {tuple(timestep.shape)} for {B}x{L} tokens{clips}; need one per clip"
+            f"{frames} or per token."
+        )
+    return timestep
+
+
+def known_sees_known(known_BG: Tensor, tokens: int) -> Tensor:
+    """(B,1,L,L), true where the query may see the key: not where a known one sees an unknown."""
+    known_BL = known_BG.repeat_interleave(tokens // known_BG.shape[1], dim=1)
+    return (known_BL[:, None, :] | ~known_BL[:, :, None])[:, None]

@@ -9,18 +9,15 @@ Shapes: B batch, C channels, T H W latent frames, rows, columns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .config import WAN_PATCH, PatchSize
 from .patches import spread_maximum
-from .solvers import SOLVERS, History, shift_for, shifted_sigmas
-from .tensor_files import read_header, read_tensors, save_checkpoint
+from .solvers import SOLVERS, History, add_noise, mix, shift_for, shifted_sigmas
 
 __all__ = [
     "SOLVERS",
@@ -29,16 +26,13 @@ __all__ = [
     "denoise_step",
     "edit",
     "finish",
-    "load_state",
     "noise_levels",
-    "save_state",
     "shift_for",
     "shifted_sigmas",
     "start",
 ]
 
-FILLS = ("frames", "replace")
-STATE_KEY = "patchdit.state"
+FILLS = ("frames", "replace", "native")
 
 Predict = Callable[[Tensor, Tensor], Tensor]  # a Denoiser: (x_BCTHW, sigma) -> x0_BCTHW
 
@@ -52,6 +46,10 @@ class DenoiseState:
     fill "frames" held cells are clean and the denoiser is told so, by a sigma of 0; with "replace"
     they carry the run's own noise level. Tokens are known as a whole or not at all: a known cell of
     a patch that is not wholly known is held at the run's noise level in both.
+
+    With fill "native" the weights' own conditioning says what is known, so nothing is held on the
+    way: only the prediction and the end show the latent where the mask is 0, and any other mask
+    generates.
     """
 
     x: Tensor  # (B,C,T,H,W) float32, at sigmas[step]
@@ -59,7 +57,7 @@ class DenoiseState:
     mask: Tensor  # (B,1,T,H,W), 1 generate, 0 keep; between them, keep for a while
     noise: Tensor  # (B,C,T,H,W), what x was mixed with at the start
     sigmas: Tensor  # (steps + 1) falling to 0, on the CPU
-    random_state: Tensor  # (1 or B, bytes) of the generators that renoise draws from
+    random_state: Tensor  # (1 or B, bytes) of the generators of later noise
     step: int = 0
     solver: str = "euler"
     fill: str = "frames"
@@ -74,13 +72,19 @@ class DenoiseState:
 
     @property
     def known(self) -> Tensor:
-        """(B,1,T,H,W), true where the latent is held now."""
+        """(B,1,T,H,W), true where the clean latent is given now."""
         return self.known_at(self.step)
 
     def known_at(self, step: int) -> Tensor:
-        """(B,1,T,H,W), true where the latent is held at a step."""
+        """(B,1,T,H,W), true where the clean latent is given at a step."""
+        if self.fill == "native":
+            return self.mask == 0
         share = step / (len(self.sigmas) - 1)
         return (self.mask == 0) | (self.mask < 1 - share - 1e-6)
+
+    def held_at(self, step: int) -> Tensor:
+        """(B,1,T,H,W), true where x is held at the latent at a step."""
+        return self.known_at(step) & (self.fill != "native")
 
     @property
     def x0(self) -> Tensor:
@@ -117,8 +121,8 @@ def start(
     if not isinstance(seed, int) and len(seeds) != len(latent):
         raise ValueError(f"Got {len(seeds)} seeds for a batch of {len(latent)}; need one for each.")
     generators = [torch.Generator().manual_seed(s).get_state() for s in seeds]
-    noise, random_state = draw_noise(latent.shape, torch.stack(generators))
-    noise = noise.to(latent.device)
+    draw = Draw(torch.stack(generators))
+    noise = draw(latent)
     sigmas = sigmas.detach().float().cpu()
     state = DenoiseState(
         x=mix(latent, noise, sigmas[0]),
@@ -126,7 +130,7 @@ def start(
         mask=mask.float().to(latent.device).expand_as(latent[:, :1]),
         noise=noise,
         sigmas=sigmas,
-        random_state=random_state,
+        random_state=draw.random_state,
         solver=solver,
         fill=fill,
         patch=PatchSize(*patch),
@@ -141,26 +145,23 @@ def denoise_step(state: DenoiseState, denoiser: Predict) -> DenoiseState:
         raise ValueError(f"All {state.step} steps of this run are done.")
     sigmas, solver = state.sigmas.tolist(), SOLVERS[state.solver]
     sigma = noise_levels(state)
-    x, history, random_state = state.x, state.history, state.random_state
+    x, history, draw = state.x, state.history, Draw(state.random_state)
     for again in range(state.renoise, -1, -1):
-        x0 = torch.where(state.known, state.latent, denoiser(x, sigma))
-        following, history = solver(x, x0, sigmas, state.step, history)
+        x0 = torch.where(state.held_at(state.step), state.latent, denoiser(x, sigma))
+        following, history = solver(x, x0, sigmas, state.step, history, draw)
         following = hold_known(state, following, state.step + 1)
         if freed_at(state, state.step + 1).any():
             history = ()
         if again:
-            noise, random_state = draw_noise(x.shape, random_state)
-            following = add_noise(
-                following, noise.to(x.device), *sigmas[state.step : state.step + 2]
-            )
+            following = add_noise(following, draw(x), *sigmas[state.step : state.step + 2])
             x, history = hold_known(state, following, state.step), ()
     return replace(
         state,
         x=following,
         step=state.step + 1,
         history=history,
-        random_state=random_state,
-        predicted=x0,
+        random_state=draw.random_state,
+        predicted=torch.where(state.known, state.latent, x0),
     )
 
 
@@ -214,7 +215,7 @@ def edit(
         )
     mask = mask.to(latent.device).expand_as(latent[:, :1])
     edited = replace(state, latent=latent, mask=mask, sigmas=new_sigmas, history=())
-    freed = state.known & ~edited.known
+    freed = state.held_at(state.step) & ~edited.held_at(state.step)
     x = torch.where(freed, mix(latent, state.noise, level), state.x) if x is None else x.float()
     return replace(edited, x=hold_known(edited, x, state.step))
 
@@ -233,35 +234,23 @@ def noise_levels(state: DenoiseState) -> Tensor:
 def cell_levels(state: DenoiseState, step: int) -> Tensor:
     """The noise level of every cell at a step, (B,1,T,H,W)."""
     sigma = state.sigmas[step].to(state.x.device)
-    known = state.known_at(step)
-    if state.fill == "replace" or not known.any():
+    held = state.held_at(step)
+    if state.fill == "replace" or not held.any():
         return sigma.expand_as(state.mask)
-    return sigma * spread_maximum((~known).float().squeeze(1), state.patch).unsqueeze(1)
+    return sigma * spread_maximum((~held).float().squeeze(1), state.patch).unsqueeze(1)
 
 
 def freed_at(state: DenoiseState, step: int) -> Tensor:
     """(B,1,T,H,W), true where cells held until just before a step are held no longer."""
-    return state.known_at(max(step - 1, 0)) & ~state.known_at(step)
+    return state.held_at(max(step - 1, 0)) & ~state.held_at(step)
 
 
 def hold_known(state: DenoiseState, x: Tensor, step: int) -> Tensor:
     """x with its known cells, and those just set free, at the latent mixed to their level."""
-    held = state.known_at(step) | freed_at(state, step)
+    held = state.held_at(step) | freed_at(state, step)
     if not held.any():
         return x
     return torch.where(held, mix(state.latent, state.noise, cell_levels(state, step)), x)
-
-
-def mix(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """(1 - sigma) latent + sigma noise"""
-    sigma = sigma.to(latent.device)
-    return (1 - sigma) * latent + sigma * noise
-
-
-def add_noise(x: Tensor, noise: Tensor, sigma: float, cleaner: float) -> Tensor:
-    """From level `cleaner` back up to `sigma` (RePaint, arXiv:2201.09865, for straight flows)."""
-    keep = (1 - sigma) / (1 - cleaner)
-    return keep * x + (sigma**2 - (keep * cleaner) ** 2) ** 0.5 * noise
 
 
 def draw_noise(shape: torch.Size, random_state: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,6 +263,17 @@ def draw_noise(shape: torch.Size, random_state: Tensor) -> tuple[Tensor, Tensor]
         noise.append(torch.randn(shape, generator=generator))
         after.append(generator.get_state())
     return torch.cat(noise), torch.stack(after)
+
+
+class Draw:
+    """The run's next noise whenever called, of the shape and on the device of what it is given."""
+
+    def __init__(self, random_state: Tensor):
+        self.random_state = random_state  # after all that was drawn
+
+    def __call__(self, like: Tensor) -> Tensor:
+        noise, self.random_state = draw_noise(like.shape, self.random_state)
+        return noise.to(like.device)
 
 
 def check_run(latent: Tensor, mask: Tensor, sigmas: Tensor) -> None:
@@ -293,55 +293,3 @@ def check_run(latent: Tensor, mask: Tensor, sigmas: Tensor) -> None:
             f"Got sigmas {[round(s, 4) for s in sigmas.flatten().tolist()][:8]}; need two or more "
             "that fall from at most 1 to 0."
         )
-
-
-def save_state(state: DenoiseState, path: str | Path) -> None:
-    """Write a run to a safetensors file, whole or not at all."""
-    tensors = {name: getattr(state, name) for name in TENSORS}
-    tensors |= {f"history.{i}": tensor for i, tensor in enumerate(state.history)}
-    if state.predicted is not None:
-        tensors["predicted"] = state.predicted
-    values = {name: getattr(state, name) for name in VALUES}
-    tensors = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
-    save_checkpoint(path, tensors, {STATE_KEY: json.dumps(values)})
-
-
-def load_state(path: str | Path) -> DenoiseState:
-    """The run that `save_state` wrote, on the CPU; a ValueError says what else the file is."""
-    file = Path(path).name
-    text = read_header(path).metadata.get(STATE_KEY)
-    if text is None:
-        raise ValueError(f"{file} holds no denoising run; need one saved by PatchDiT.")
-    tensors = read_tensors(path)
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} has unreadable {STATE_KEY} metadata; save it again.") from error
-    history = sorted(name for name in tensors if name.startswith("history."))
-    whole = isinstance(values, dict) and {*TENSORS} <= {*tensors} and {*VALUES} <= {*values}
-    if not whole or values["solver"] not in [*SOLVERS] or values["fill"] not in FILLS:
-        raise ValueError(f"{file} holds a denoising run of another version.")
-    step, steps = values["step"], tensors["sigmas"].numel() - 1
-    if type(step) is not int or not 0 <= step <= steps:
-        raise ValueError(
-            f"{file} holds a run of {steps} steps at step {step!r}; need a whole number from 0 to"
-            f" {steps}: save the run again."
-        )
-    patch, renoise = values["patch"], values["renoise"]
-    sizes = patch if isinstance(patch, list) and len(patch) == 3 else [0]
-    if any(type(n) is not int or n < 1 for n in sizes) or type(renoise) is not int or renoise < 0:
-        raise ValueError(
-            f"{file} holds a run with patch {patch!r} and renoise {renoise!r}; need three whole"
-            " numbers above 0 and one from 0 on: save the run again."
-        )
-    return DenoiseState(
-        **{name: tensors[name] for name in TENSORS},
-        **{name: values[name] for name in VALUES if name != "patch"},
-        patch=PatchSize(*patch),
-        history=tuple(tensors[name] for name in history),
-        predicted=tensors.get("predicted"),
-    )
-
-
-TENSORS = ("x", "latent", "mask", "noise", "sigmas", "random_state")
-VALUES = ("step", "solver", "fill", "patch", "renoise")

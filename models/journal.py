@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .digests import digest
-from .flow import DenoiseState, load_state, save_state
+from .flow import DenoiseState
+from .state_files import load_state, save_state
 
 KEEP_DAYS = 14
 UNFINISHED_HOURS = 1
@@ -43,14 +44,14 @@ class Journal:
         self.folder = Path(folder)
         self.seconds = seconds
         self._written = time.monotonic()
-        self._keys: dict[str, None] = {}
+        self._steps: dict[str, int | None] = {}  # of each run's key, the step that was written
         self._sweep()
 
     def load(self, key: str) -> DenoiseState | None:
         """The furthest state of a run; None if there is none that is whole."""
-        self._keys[key] = None
         whole = [state for path in self._files(key) if (state := self._read(path, key))]
         found = max(whole, key=lambda state: state.step, default=None)
+        self._steps[key] = None if found is None else found.step
         if found is not None:
             total = len(found.sigmas) - 1
             logging.info("Going on after step %d of %d of an earlier run.", found.step, total)
@@ -61,9 +62,14 @@ class Journal:
         if last or time.monotonic() - self._written >= self.seconds:
             self.save(key, state)
 
+    def keep_last(self, key: str, state: DenoiseState) -> None:
+        """Write the state of a run that breaks off (a cancel, an error), if it is not there yet."""
+        if self._steps.get(key) != state.step:
+            self.save(key, state)
+
     def save(self, key: str, state: DenoiseState) -> None:
         """Write a state, whole or not at all, in place of the run's earlier ones."""
-        self._keys[key] = None
+        self._steps.setdefault(key, None)
         earlier = self._files(key)
         fresh = self.folder / f"{key}.{os.getpid()}.new"
         try:
@@ -73,6 +79,7 @@ class Journal:
             path = self.folder / f"{key}.{checksum(fresh, key)}.safetensors"
             os.replace(fresh, path)
             remove(file for file in earlier if file != path)
+            self._steps[key] = state.step
         except (OSError, ValueError) as error:
             logging.warning("Step %d was not written to the journal: %s", state.step, error)
             remove([fresh])
@@ -86,8 +93,8 @@ class Journal:
 
     def finish(self) -> None:
         """Forget every run that was loaded or saved here: what they were for is done."""
-        self.forget(self._keys)
-        self._keys.clear()
+        self.forget(self._steps)
+        self._steps.clear()
 
     def _files(self, key: str) -> list[Path]:
         return list(self.folder.glob(f"{key}.*.safetensors"))

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from .digests import digest
-from .flow import DenoiseState, load_state, save_state
+from .flow import DenoiseState
+from .state_files import load_state, save_state
 from .tensor_files import read_header, read_tensors, save_checkpoint
 
 RUN_KEY = "patchdit.run"

@@ -1,8 +1,9 @@
 """Noise schedules and solvers of rectified flow: free functions that know no network.
 
 x = (1 - sigma) x0 + sigma noise; the velocity is noise - x0 = (x - x0) / sigma, and sigma runs from
-1 down to 0. A solver takes (x, x0, sigmas, step, history) at sigmas[step], where x0 is the clean
-latent predicted from x, and gives x at sigmas[step + 1] with the history its next step needs.
+1 down to 0. A solver takes (x, x0, sigmas, step, history, draw) at sigmas[step], where x0 is the
+clean latent predicted from x and draw(like) is the run's next noise, and gives x at
+sigmas[step + 1] with the history its next step needs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,20 @@ import torch
 from torch import Tensor
 
 History = tuple[Tensor, ...]
-Solver = Callable[[Tensor, Tensor, list[float], int, History], tuple[Tensor, History]]
+Draw = Callable[[Tensor], Tensor]
+Solver = Callable[[Tensor, Tensor, list[float], int, History, Draw], tuple[Tensor, History]]
+
+
+def mix(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """(1 - sigma) latent + sigma noise"""
+    sigma = sigma.to(latent.device)
+    return (1 - sigma) * latent + sigma * noise
+
+
+def add_noise(x: Tensor, noise: Tensor, sigma: float, cleaner: float) -> Tensor:
+    """From level `cleaner` back up to `sigma` (RePaint, arXiv:2201.09865, for straight flows)."""
+    keep = (1 - sigma) / (1 - cleaner)
+    return keep * x + (sigma**2 - (keep * cleaner) ** 2) ** 0.5 * noise
 
 
 def shift_for(tokens: int) -> float:
@@ -52,7 +66,7 @@ def shifted_sigmas(
 
 
 def euler(
-    x: Tensor, x0: Tensor, sigmas: list[float], step: int, history: History
+    x: Tensor, x0: Tensor, sigmas: list[float], step: int, history: History, draw: Draw
 ) -> tuple[Tensor, History]:
     """One straight step along the velocity."""
     sigma, following = sigmas[step], sigmas[step + 1]
@@ -60,7 +74,7 @@ def euler(
 
 
 def unipc(
-    x: Tensor, x0: Tensor, sigmas: list[float], step: int, history: History
+    x: Tensor, x0: Tensor, sigmas: list[float], step: int, history: History, draw: Draw
 ) -> tuple[Tensor, History]:
     """One step of UniPC-bh2 of order 2, predicting x0 (Zhao et al. 2023, arXiv:2302.04867).
 
@@ -74,7 +88,18 @@ def unipc(
     return following, (x, x0, *history[1:2])
 
 
-SOLVERS: dict[str, Solver] = {"euler": euler, "unipc": unipc}
+def lcm(
+    x: Tensor, x0: Tensor, sigmas: list[float], step: int, history: History, draw: Draw
+) -> tuple[Tensor, History]:
+    """The prediction with fresh noise at the next level (Luo et al. 2023, arXiv:2310.04378).
+
+    For weights distilled to a few steps, whose prediction from any level is already sharp.
+    """
+    following = sigmas[step + 1]
+    return (x0 if following == 0 else (1 - following) * x0 + following * draw(x)), ()
+
+
+SOLVERS: dict[str, Solver] = {"euler": euler, "unipc": unipc, "lcm": lcm}
 
 
 def log_snr_half(sigma: float) -> float:

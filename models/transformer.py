@@ -10,7 +10,7 @@ each other, so nothing about them depends on the noise: they are computed apart,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -28,47 +28,18 @@ from .blocks import (
     Pass,
     TextKeysValues,
     TimeTable,
+    TokenSet,
+    known_sees_known,
     sinusoid,
+    timestep_runs,
 )
 from .config import TransformerConfig
 from .patches import patchify, unpatchify
+from .vace import Control, VACEBlock, hints, vace_layers
 
 
 def use_as_is(parameter: Tensor, like: Tensor) -> Tensor:
     return parameter
-
-
-@dataclass(frozen=True)
-class TokenSet:
-    """Patches with their positions and timesteps, G equally long runs of them along L."""
-
-    values_BLP: Tensor
-    positions: Tensor  # (B,L,3) or (L,3)
-    timestep_BG: Tensor
-    lengths: tuple[int, ...]  # tokens of each clip packed along L; one entry when unpacked
-
-    @property
-    def run_length(self) -> int:
-        return self.values_BLP.shape[1] // self.timestep_BG.shape[1]
-
-    def select(self, runs: Tensor) -> TokenSet:
-        """The given runs only; a packed clip may end up with no tokens."""
-        lengths = (len(runs) * self.run_length,)
-        if len(self.lengths) > 1:  # packed: runs are tokens
-            ends = torch.tensor(self.lengths, device=runs.device).cumsum(0)
-            clip = torch.bucketize(runs, ends, right=True)
-            lengths = tuple(torch.bincount(clip, minlength=len(self.lengths)).tolist())
-
-        def pick(x: Tensor, dim: int) -> Tensor:
-            x = x.unflatten(dim, (-1, self.run_length)).index_select(dim, runs)
-            return x.flatten(dim, dim + 1)
-
-        return TokenSet(
-            pick(self.values_BLP, 1),
-            pick(self.positions, self.positions.ndim - 2),
-            self.timestep_BG.index_select(1, runs),
-            lengths,
-        )
 
 
 class PatchDiT(nn.Module):
@@ -113,18 +84,28 @@ class PatchDiT(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config, operations, attention, cast, **where) for _ in range(config.layers)
         )
+        self.vace_layers = vace_layers(config)
+        if config.vace_blocks:
+            patch, channels = tuple(config.patch), config.vace_channels
+            self.vace_patch_embedding = operations.Conv3d(channels, width, patch, patch, **where)
+        self.vace_blocks = nn.ModuleList(
+            VACEBlock(config, operations, attention, cast, first=not layer, **where)
+            for layer in self.vace_layers
+        )
         self.head = Head(config, operations, cast, **where)
 
     def init_weights(self) -> None:
-        """Start weights for training: Xavier linears, zero biases; head and text give zero."""
+        """Start weights for training: Xavier, zero biases; head, text and control give zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.head.weight)
-        for block in self.blocks:
+        for block in [*self.blocks, *self.vace_blocks]:
             nn.init.zeros_(block.cross_attn.o.weight)  # pyright: ignore
+        for block in self.vace_blocks:
+            nn.init.zeros_(block.after_proj.weight)  # pyright: ignore
 
     def forward(
         self,
@@ -133,19 +114,23 @@ class PatchDiT(nn.Module):
         context: Tensor | TextKeysValues,
         image_features: Tensor | None = None,
         cache: KnownCache | None = None,
+        control: Control | None = None,
     ) -> Tensor:
         """The velocity (B,C,T,H,W) of latent videos.
 
         `timestep` is 1000 sigma: (B), (B,T) one per latent frame, or (B,L) one per token.
         `context` is text features (B,S,text_width) or what `text_keys_values` made of them;
-        `image_features` (B,S,image_width) belong to a text tensor.
+        `image_features` (B,S,image_width) belong to a text tensor. `control` is what VACE weights
+        read beside x; without one they are the text-to-video model that they were made from.
         """
         tokens_BLP, grid = patchify(x_BCTHW, self.config.patch)
         if timestep.ndim == 2 and timestep.shape[1] == x_BCTHW.shape[2] != grid.t:
             timestep = timestep.unflatten(1, (grid.t, -1)).amax(-1)  # as noisy as the noisiest
+        if control is not None:
+            control = control.patchified(x_BCTHW, self.config.patch)
         positions_L3 = grid.positions(x_BCTHW.device)
         velocity_BLP = self.forward_tokens(
-            tokens_BLP, positions_L3, timestep, context, None, image_features, cache
+            tokens_BLP, positions_L3, timestep, context, None, image_features, cache, control
         )
         return unpatchify(velocity_BLP, grid)
 
@@ -158,14 +143,18 @@ class PatchDiT(nn.Module):
         lengths: Sequence[int] | None = None,
         image_features: Tensor | None = None,
         cache: KnownCache | None = None,
+        control: Control | None = None,
     ) -> Tensor:
         """The velocity (B,L,P) of any set of patches at integer `positions`, (B,L,3) or (L,3).
 
         `timestep` is (B) or (B,G): one for each of G equally long runs of tokens, G = L at the
         finest. With `lengths`, B is 1 and clips of so many tokens are packed along L; each sees
-        itself only and its own row of `contexts`, and `timestep` is (clips) or (1,L).
+        itself only and its own row of `contexts`, and `timestep` is (clips) or (1,L). A `control`
+        is patches too, one for each token.
         """
         self.check_tokens(tokens_BLP, positions, lengths)
+        if control is not None:
+            control.check(tokens_BLP, self.config)
         timestep_BG = timestep_runs(timestep, tokens_BLP, lengths)
         text = contexts
         if not isinstance(text, TextKeysValues):
@@ -180,7 +169,7 @@ class PatchDiT(nn.Module):
             raise ValueError("A cache of known tokens needs a model with known_attends_known.")
         # A sample with one timestep is known or unknown as a whole: it sees all of itself.
         if not self.config.known_attends_known or timestep_BG.shape[1] == 1:
-            return self.run(whole, text)
+            return self.run(whole, text, control=control)
         known_BG = timestep_BG == 0
         if bool((known_BG == known_BG[:1]).all()):
             source = (contexts, image_features)
@@ -228,7 +217,10 @@ class PatchDiT(nn.Module):
         if image_features is not None:
             image_BSD = self.img_emb(image_features).to(context_BSD.dtype)
         return TextKeysValues(
-            tuple(block.cross_attn.keys_values(text_BSD, image_BSD) for block in self.blocks)  # pyright: ignore
+            tuple(
+                block.cross_attn.keys_values(text_BSD, image_BSD)  # pyright: ignore
+                for block in [*self.blocks, *self.vace_blocks]
+            )
         )
 
     def run(
@@ -238,6 +230,7 @@ class PatchDiT(nn.Module):
         mask: Tensor | None = None,
         known: KnownCache | None = None,
         keep: list[KeysValues] | None = None,
+        control: Control | None = None,
     ) -> Tensor:
         """One pass over a set of tokens: their velocity (B,L,P)."""
         x_BLD = self.embed_patches(tokens.values_BLP)
@@ -246,13 +239,23 @@ class PatchDiT(nn.Module):
         block_times, head_times = self.time_tables(tokens, x_BLD.dtype)
         rotary = rotary_tables(tokens.positions, self.config.head_width)
         shared = Pass(block_times, rotary, text, tokens.lengths, mask, known, keep)
+        if control is not None:
+            streams = [self.embed_patches(v, self.vace_patch_embedding) for v in control.values]
+            added = hints(list(self.vace_blocks), streams, control, x_BLD, shared)
+            shared = replace(shared, hints=added)
         return self.head(self.run_blocks(x_BLD, shared), head_times)
 
     def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
         """All blocks in turn, (B,L,D); a host with hooks around blocks overrides this."""
         for layer, block in enumerate(self.blocks):
-            x_BLD = block(x_BLD, shared, layer)
+            x_BLD = self.after_block(block(x_BLD, shared, layer), shared, layer)
         return x_BLD
+
+    def after_block(self, x_BLD: Tensor, shared: Pass, layer: int) -> Tensor:
+        """(B,L,D) with what a control adds there; to be called once after each block, in turn."""
+        if shared.hints is None or layer not in self.vace_layers:
+            return x_BLD
+        return x_BLD + next(shared.hints)
 
     def run_known_apart(
         self,
@@ -280,9 +283,10 @@ class PatchDiT(nn.Module):
         order = torch.cat((known, unknown)).argsort()
         return torch.cat(runs, dim=1)[:, order].flatten(1, 2)
 
-    def embed_patches(self, tokens_BLP: Tensor) -> Tensor:
+    def embed_patches(self, tokens_BLP: Tensor, convolution: Any = None) -> Tensor:
         """(B,L,D): the patch convolution as a linear map, so that any set of patches will do."""
-        weight, bias = self.patch_embedding.weight, self.patch_embedding.bias
+        convolution = self.patch_embedding if convolution is None else convolution
+        weight, bias = convolution.weight, convolution.bias
         x_BLD = F.linear(
             tokens_BLP, self.cast(weight, tokens_BLP).flatten(1), self.cast(bias, tokens_BLP)
         )
@@ -309,27 +313,3 @@ class PatchDiT(nn.Module):
             TimeTable.of(projected_U6D, index_BG, per_token),
             TimeTable.of(embedded_UD.unsqueeze(1), index_BG, per_token),
         )
-
-
-def timestep_runs(timestep: Tensor, tokens_BLP: Tensor, lengths: Sequence[int] | None) -> Tensor:
-    """Timesteps as (B,G), G equal runs along L; one for each packed clip is spread to tokens."""
-    B, L, _ = tokens_BLP.shape
-    if lengths is not None and timestep.shape == (len(lengths),):
-        return timestep.repeat_interleave(torch.tensor(lengths, device=timestep.device))[None]
-    if timestep.ndim == 1 and lengths is None:
-        timestep = timestep[:, None]
-    runs = timestep.shape[1] if timestep.ndim == 2 and timestep.shape[0] == B else 0
-    if not runs or L % runs or (lengths is not None and runs != L):
-        clips = f" in {len(lengths)} clips" if lengths is not None else ""
-        frames = ", per latent frame" if lengths is None else ""
-        raise ValueError(
-            f"Got timesteps {tuple(timestep.shape)} for {B}x{L} tokens{clips}; need one per clip"
-            f"{frames} or per token."
-        )
-    return timestep
-
-
-def known_sees_known(known_BG: Tensor, tokens: int) -> Tensor:
-    """(B,1,L,L), true where the query may see the key: not where a known one sees an unknown."""
-    known_BL = known_BG.repeat_interleave(tokens // known_BG.shape[1], dim=1)
-    return (known_BL[:, None, :] | ~known_BL[:, :, None])[:, None]

@@ -10,19 +10,17 @@ from safetensors.torch import load_file, save_file
 
 from patchdit.models.config import PatchSize
 from patchdit.models.flow import (
+    FILLS,
     SOLVERS,
-    STATE_KEY,
-    add_noise,
     denoise,
     denoise_step,
     edit,
     finish,
-    load_state,
     noise_levels,
-    save_state,
     start,
 )
-from patchdit.models.solvers import euler, shift_for, shifted_sigmas
+from patchdit.models.solvers import add_noise, euler, shift_for, shifted_sigmas
+from patchdit.models.state_files import STATE_KEY, load_state, save_state
 from patchdit.models.tensor_files import read_metadata
 
 SHAPE = (2, 3, 3, 4, 4)
@@ -84,9 +82,39 @@ def test_unipc_equals_diffusers(steps):
 
 def test_an_euler_step_is_x_minus_dt_times_v():
     x, x0 = latent(1), latent(2)
-    out, history = euler(x, x0, [0.8, 0.5, 0.0], 0, ())
+    out, history = euler(x, x0, [0.8, 0.5, 0.0], 0, (), torch.randn_like)
     torch.testing.assert_close(out, x - 0.3 * (x - x0) / 0.8)
     assert history == ()
+
+
+@pytest.mark.parametrize("seed", [7, [7, 8]])
+def test_an_lcm_step_is_the_prediction_with_fresh_noise(seed):
+    """The generator that drew the run's noise goes on: its second draw, then its third."""
+    seen = []
+    generators = [torch.Generator().manual_seed(s) for s in ([7] if seed == 7 else seed)]
+    shape = SHAPE if seed == 7 else (1, *SHAPE[1:])
+    draws = [torch.cat([torch.randn(shape, generator=g) for g in generators]) for _ in range(3)]
+
+    def look(x, sigma):
+        seen.append(x)
+        return towards(x, sigma)
+
+    sigmas = torch.tensor([1.0, 0.75, 0.25, 0.0])
+    state = denoise(start(latent(), None, sigmas, seed, solver="lcm"), look)
+    first, second, third = seen
+    assert torch.equal(first, draws[0])
+    assert torch.equal(second, 0.25 * towards(first, torch.ones(2)) + 0.75 * draws[1])
+    assert torch.equal(third, 0.75 * towards(second, torch.full((2,), 0.75)) + 0.25 * draws[2])
+    assert torch.equal(finish(state), towards(third, torch.full((2,), 0.25)))
+
+
+@pytest.mark.parametrize("fill", ["frames", "replace"])
+def test_lcm_holds_what_is_known(fill):
+    state = start(latent(), known_frame(), shifted_sigmas(4), 2, solver="lcm", fill=fill)
+    state = denoise(state, towards, steps=2)
+    level = 0.0 if fill == "frames" else 0.5
+    held = (1 - level) * latent()[:, :, 0] + level * state.noise[:, :, 0]
+    assert torch.equal(state.x[:, :, 0], held)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -112,7 +140,7 @@ def test_noise_of_a_seed_is_comfyuis_and_noise_of_a_list_belongs_to_its_item():
 RUNS = [
     {"solver": solver, "fill": fill, "renoise": renoise}
     for solver in SOLVERS
-    for fill in ("frames", "replace")
+    for fill in FILLS
     for renoise in (0, 2)
 ]
 
@@ -152,6 +180,33 @@ def test_known_frames_are_clean_or_noised_as_the_fill_says():
         assert torch.equal(x[:, :, 0], held)
         expected = [[0.0, 0.75, 0.75]] * 2 if fill == "frames" else [0.75, 0.75]
         assert sigma.tolist() == expected
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_native_fill_holds_nothing_until_the_end(solver):
+    """On the way it is the run that knows nothing, at one level; what is shown is the latent."""
+    mask = known_frame()
+    mask[:, :, 2] = 0.3  # generated like the rest
+    sigmas = shifted_sigmas(4)
+    state = start(latent(), mask, sigmas, 2, solver=solver, fill="native")
+    plain = start(latent(), None, sigmas, 2, solver=solver)
+    for _ in range(4):
+        assert noise_levels(state).shape == (2,)
+        assert torch.equal(noise_levels(state), noise_levels(plain))
+        state, plain = denoise_step(state, towards), denoise_step(plain, towards)
+        assert torch.equal(state.x, plain.x)
+        assert torch.equal(state.x0[:, :, 0], latent()[:, :, 0])
+        assert torch.equal(state.x0[:, :, 1:], plain.x0[:, :, 1:])
+    assert torch.equal(finish(state)[:, :, 0], latent()[:, :, 0])
+    assert torch.equal(finish(state)[:, :, 1:], finish(plain)[:, :, 1:])
+    assert not torch.equal(finish(plain)[:, :, 0], latent()[:, :, 0])
+
+
+def test_editing_a_native_run_leaves_x_as_it_is():
+    state = start(latent(), known_frame(), shifted_sigmas(4), 2, fill="native")
+    state = denoise(state, towards, steps=2)
+    for mask in (torch.ones(2, 1, 3, 4, 4), known_frame().flip(2)):
+        assert torch.equal(edit(state, latent=latent(9), mask=mask).x, state.x)
 
 
 def test_cells_of_a_patch_that_is_not_wholly_known_are_held_at_its_level():
@@ -277,7 +332,8 @@ def test_bad_runs_are_refused_in_one_sentence():
         (lambda: start(latent(), None, good.flip(0), 1), "fall from at most 1 to 0"),
         (lambda: start(latent(), None, good[:-1], 1), "fall from at most 1 to 0"),
         (lambda: start(latent(), None, good, [1, 2, 3]), "3 seeds for a batch of 2"),
-        (lambda: start(latent(), None, good, 1, solver="magic"), "euler, unipc"),
+        (lambda: start(latent(), None, good, 1, solver="magic"), "euler, unipc, lcm"),
+        (lambda: start(latent(), None, good, 1, fill="magic"), "frames, replace, native"),
         (lambda: start(latent(), 2 * known_frame(), good, 1), "outside 0 to 1"),
         (lambda: start(latent(), known_frame(), good, 1, patch=PatchSize(1, 3, 1)), "multiples"),
         (lambda: finish(start(latent(), None, good, 1)), "0 of 3 steps"),

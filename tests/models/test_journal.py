@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from patchdit.models import digests
 from patchdit.models.digests import digest, digest_weights
-from patchdit.models.flow import STATE_KEY, DenoiseState, denoise, shifted_sigmas, start
+from patchdit.models.flow import DenoiseState, denoise, shifted_sigmas, start
 from patchdit.models.journal import Journal, run_key
 from patchdit.models.saved_run import DIGEST_KEY, RUN_KEY, SavedRun, can_save, load_run, save_run
+from patchdit.models.state_files import STATE_KEY
 from patchdit.models.tensor_files import read_metadata
 
 KEY, OTHER = "0" * 31 + "1", "0" * 31 + "2"

@@ -17,6 +17,8 @@ TINY = TransformerConfig(
     text_length=9,
 )  # fmt: skip
 KNOWING = replace(TINY, known_attends_known=True)
+PLACED = replace(TINY, position_features=8)
+BOTH = replace(KNOWING, position_features=8)
 
 
 def make(config, seed=0, **kwargs):
@@ -130,10 +132,11 @@ def test_text_is_computed_once():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("config", [KNOWING, BOTH], ids=["usual", "placed"])
 @pytest.mark.parametrize("timestep", ["frames", "tokens"])
-def test_cached_equals_uncached(timestep):
-    model = make(KNOWING)
-    x, context = inputs(KNOWING)
+def test_cached_equals_uncached(timestep, config):
+    model = make(config)
+    x, context = inputs(config)
     t = {"frames": torch.tensor([[500.0, 0, 700]] * 2), "tokens": torch.rand(2, 18) * 999 + 1}
     t["tokens"][:, [2, 3, 11]] = 0
     # One sample with nothing known makes the known sets differ: the masked path, uncached.
@@ -185,7 +188,7 @@ def test_a_video_that_is_all_known_sees_all_of_itself(runs):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [TINY, KNOWING], ids=["usual", "known"])
+@pytest.mark.parametrize("config", [TINY, KNOWING, BOTH], ids=["usual", "known", "placed"])
 def test_packed_clips_equal_separate_ones(config):
     model = make(config)
     sizes = [(3, 4, 6), (1, 2, 4), (2, 6, 2)]
@@ -225,9 +228,10 @@ def test_packed_clips_with_a_cache_equal_those_without():
 
 
 @torch.no_grad()
-def test_the_order_of_tokens_does_not_matter():
-    model = make(TINY)
-    x, context = inputs(TINY)
+@pytest.mark.parametrize("config", [TINY, PLACED], ids=["usual", "placed"])
+def test_the_order_of_tokens_does_not_matter(config):
+    model = make(config)
+    x, context = inputs(config)
     tokens, grid = patchify(x, TINY.patch)
     order = torch.randperm(grid.tokens)
     timestep = torch.rand(2, grid.tokens) * 1000
@@ -236,6 +240,65 @@ def test_the_order_of_tokens_does_not_matter():
         tokens[:, order], grid.positions()[order], timestep[:, order], context
     )
     torch.testing.assert_close(mixed, out[:, order], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_only_a_position_table_tells_tokens_where_they_are():
+    """Rotary angles know differences alone: moved as a whole, tokens of noise look the same."""
+    for config, told in ((TINY, False), (PLACED, True)):
+        model = make(config)
+        noise, context = inputs(config)
+        tokens, grid = patchify(noise, config.patch)
+        run = (torch.tensor([1000.0, 1000.0]), context)
+        here = model.forward_tokens(tokens, grid.positions(), *run)
+        for move in torch.eye(3, dtype=torch.int64) * 3:
+            there = model.forward_tokens(tokens, grid.positions() + move, *run)
+            if told:
+                assert (here - there).abs().max() > 1e-2
+            else:
+                torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_tokens_of_the_same_noise_differ_by_their_place_alone():
+    for config, told in ((TINY, False), (PLACED, True)):
+        model = make(config)
+        noise, context = inputs(config)
+        tokens, grid = patchify(noise, config.patch)
+        same = tokens[:, :1].expand_as(tokens)
+        out = model.forward_tokens(same, grid.positions(), torch.tensor([1000.0, 1000.0]), context)
+        assert bool(out.std(dim=1).max() > 1e-3) == told
+
+
+@torch.no_grad()
+def test_a_position_table_of_zeros_is_no_table():
+    placed, usual = make(PLACED), make(TINY)
+    weights = placed.state_dict()
+    table = weights.pop("position_embedding.weight")
+    usual.load_state_dict(weights)
+    x, context = inputs(TINY)
+    timestep = torch.tensor([500.0, 20.0])
+    expected = usual(x, timestep, context)
+    assert (placed(x, timestep, context) - expected).abs().max() > 1e-2
+    table.zero_()
+    assert torch.equal(placed(x, timestep, context), expected)
+
+
+@torch.no_grad()
+def test_some_tokens_of_a_placed_video_are_those_of_the_whole():
+    """Sparse: what is known stays in the cache, and the others alone give what they gave."""
+    model = make(BOTH)
+    x, context = inputs(BOTH)
+    tokens, grid = patchify(x, BOTH.patch)
+    timestep = torch.full((2, grid.tokens), 600.0)
+    timestep[:, :12] = 0
+    whole = model.forward_tokens(tokens, grid.positions(), timestep, context)
+    known = model.forward_tokens(tokens[:, :12], grid.positions()[:12], timestep[:, :12], context)
+    torch.testing.assert_close(known, whole[:, :12], atol=1e-5, rtol=0)
+    each = grid.positions().expand(2, -1, -1)  # positions of each sample
+    torch.testing.assert_close(
+        model.forward_tokens(tokens, each, timestep, context), whole, atol=1e-6, rtol=0
+    )
 
 
 @torch.no_grad()
