@@ -1,4 +1,5 @@
 # make demo   a sentence becomes a video on this machine's CPU
+# make canvas ComfyUI's own canvas in a browser, over this pack alone
 # make test   all tests
 # make check  lint, format, types
 # make train  the small model from nothing (hours on a CPU, minutes on a GPU)
@@ -8,10 +9,13 @@ BIN := $(VENV)/bin
 PRESET ?= cpu
 PROMPT ?= A red ball bounces in a meadow, the camera pans left.
 
-.PHONY: demo test check train clean
+.PHONY: demo canvas test check train clean
 
 demo: $(VENV)/ready
 	$(BIN)/python run.py workflows/api/text_to_video.json --set "Prompt.text=$(PROMPT)" --output output
+
+canvas: $(VENV)/ready
+	$(BIN)/python canvas.py --base-directory canvas
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -31,7 +35,7 @@ $(VENV)/ready: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev,canvas,text]"
 	touch $@
 
 clean:

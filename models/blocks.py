@@ -163,14 +163,19 @@ class ImageEmbedding(nn.Module):
         )
 
     def forward(self, features_BSD: Tensor) -> Tensor:
-        """(B,S,D); features of several images follow each other along S."""
+        """(B,S,D); features of several images follow each other along S.
+
+        With positions (first and last frame) a single image takes the first half of them, as in
+        ComfyUI; ValueError for more features than positions.
+        """
         if self.emb_pos is not None:
-            if features_BSD.shape[1] != self.emb_pos.shape[1]:
+            count = features_BSD.shape[1]
+            if count > self.emb_pos.shape[1]:
                 raise ValueError(
-                    f"Got {features_BSD.shape[1]} image features; this model needs "
+                    f"Got {count} image features; this model needs at most "
                     f"{self.emb_pos.shape[1]} (first and last frame, one after the other)."
                 )
-            features_BSD = features_BSD + self.cast(self.emb_pos, features_BSD)
+            features_BSD = features_BSD + self.cast(self.emb_pos[:, :count], features_BSD)
         return self.proj(features_BSD)
 
 

@@ -68,8 +68,11 @@ class PatchDiT(nn.Module):
             config.in_channels, width, tuple(config.patch), tuple(config.patch), **where
         )
         if config.position_features:
-            features = 3 * config.position_features
-            self.position_embedding = linear(features, width, bias=False, **where)
+            self.position_embedding = nn.Sequential(
+                linear(3 * config.position_features, width, **where),
+                nn.GELU(approximate="tanh"),
+                linear(width, width, **where),
+            )
         self.text_embedding = nn.Sequential(
             linear(config.text_width, width, **where),
             nn.GELU(approximate="tanh"),
@@ -99,9 +102,11 @@ class PatchDiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # pyright: ignore
         nn.init.zeros_(self.head.head.weight)
+        if self.config.position_features:
+            nn.init.normal_(self.position_embedding[0].weight, std=0.3)
+            nn.init.zeros_(self.position_embedding[2].weight)
         for block in [*self.blocks, *self.vace_blocks]:
             nn.init.zeros_(block.cross_attn.o.weight)  # pyright: ignore
         for block in self.vace_blocks:
@@ -296,7 +301,8 @@ class PatchDiT(nn.Module):
         """(B,L,D) or (L,D): where a token is.
 
         Rotary angles tell tokens apart from each other only: without this, tokens of pure noise
-        do not know whether they are the first frame or the last, left or right.
+        do not know whether they are the first frame or the last, left or right. Time and place go
+        through one hidden layer, because a motion is a product of both.
         """
         features = sinusoid(positions.flatten(), self.config.position_features)
         features = features.to(like_BLD.dtype).view(*positions.shape[:-1], -1)

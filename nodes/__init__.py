@@ -5,11 +5,14 @@ from .decode import DecodeVideo
 from .denoise import DenoiseStep, FinishDenoising, StartDenoising
 from .edit_patches import MergePatches, RenoisePatches, ReplacePatches
 from .encode import EncodeVideo
+from .estimate_cost import EstimateCost
 from .extend import ExtendVideo, PrepareExtend
 from .finish import FinishVideo
 from .latent import EmptyVideoLatent
 from .load import LoadBlockworld
+from .load_video import LoadVideoModel, LoadVideoVAE
 from .loop import LoopVideo, PrepareLoop
+from .lora import LoadVideoLora
 from .patchify import PatchifyLatent, UnpatchifyLatent
 from .pin import PinFrames
 from .reframe import PrepareReframe, Reframe
@@ -27,6 +30,9 @@ class PatchDiTExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             LoadBlockworld,
+            LoadVideoModel,
+            LoadVideoLora,
+            LoadVideoVAE,
             EmptyVideoLatent,
             EncodeVideo,
             DecodeVideo,
@@ -59,4 +65,5 @@ class PatchDiTExtension(ComfyExtension):
             Storyboard,
             FinishVideo,
             SeamReport,
+            EstimateCost,
         ]

@@ -6,7 +6,8 @@ from ..models.flow import SOLVERS
 from .api import io
 from .clips import samples_of
 from .sampling import advance, begin, finish_run, latent_of, open_journal, seed_list
-from .types import DenoiseStateWire
+from .types import BOUNDARY, DenoiseStateWire
+from .verbs import low_inputs
 
 
 class StartDenoising(io.ComfyNode):
@@ -45,7 +46,8 @@ class StartDenoising(io.ComfyNode):
                     "solver",
                     options=list(SOLVERS),
                     default="euler",
-                    tooltip="euler: one straight step at a time; unipc: looks back, needs fewer.",
+                    tooltip="euler: one straight step at a time; unipc: looks back, needs fewer;"
+                    " lcm: fresh noise at every step, for distilled weights of few steps.",
                     advanced=True,
                 ),
                 io.String.Input(
@@ -55,6 +57,14 @@ class StartDenoising(io.ComfyNode):
                     " seed for all.",
                     advanced=True,
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The autoencoder that belongs to the model; needed where part of the"
+                    " latent is kept and the model is told so by encoded frames (Wan image to"
+                    " video, VACE).",
+                ),
+                *low_inputs(),
             ],
             outputs=[
                 DenoiseStateWire.Output(
@@ -64,11 +74,14 @@ class StartDenoising(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, sigmas, seed, cfg, solver, seeds):
-        many = seed_list(seeds, len(samples_of(latent)))
-        seed = many or seed
-        run = begin(model, positive, negative, cfg, latent, sigmas, seed, solver)
-        return io.NodeOutput(run)
+    def execute(
+        cls, model, positive, negative, latent, sigmas, seed, cfg, solver, seeds,
+        vae=None, model_low=None, boundary=BOUNDARY,
+    ):  # fmt: skip
+        seed = seed_list(seeds, len(samples_of(latent))) or seed
+        prompts = positive, negative, cfg
+        late = {"vae": vae, "model_low": model_low, "boundary": boundary}
+        return io.NodeOutput(begin(model, *prompts, latent, sigmas, seed, solver, **late))
 
 
 class DenoiseStep(io.ComfyNode):

@@ -30,6 +30,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    low_inputs,
     sampling_inputs,
     seeds_of,
     verb_outputs,
@@ -55,6 +56,7 @@ def extent_inputs() -> list:
             min=0.01,
             max=600.0,
             step=0.125,
+            round=0.001,
             tooltip="Length of the new part.",
         ),
         io.Int.Input(
@@ -101,6 +103,7 @@ class ExtendVideo(io.ComfyNode):
                     advanced=True,
                 ),
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=verb_outputs(several=True),
         )
@@ -183,7 +186,7 @@ def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
 
 def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -> tuple:
     """One take: LATENT, VIDEO, seams and report."""
-    fill = Sampling.of(settings, seed).fill(job.extent.fps, journal)
+    fill = Sampling.of(settings, seed, vae=job.clip.vae).fill(job.extent.fps, journal)
     watch = drift_watch(job.clip, settings["drift_limit"])
     size = job.extent.window, job.context
     if job.extent.backwards:

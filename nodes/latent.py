@@ -60,6 +60,7 @@ class EmptyVideoLatent(io.ComfyNode):
                     min=0.0,
                     max=600.0,
                     step=0.125,
+                    round=0.001,
                     tooltip="Length in seconds; the nearest 1 + 4k frames are taken.",
                 ),
                 io.Int.Input(

@@ -17,6 +17,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
@@ -33,6 +34,7 @@ def closing_inputs() -> list:
             min=0.01,
             max=600.0,
             step=0.125,
+            round=0.001,
             tooltip="Length of the closing part, which leads from the clip's last frame to its"
             " first.",
         ),
@@ -65,6 +67,7 @@ class LoopVideo(io.ComfyNode):
                 *closing_inputs(),
                 *window_inputs(),
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=verb_outputs(),
         )
@@ -73,7 +76,7 @@ class LoopVideo(io.ComfyNode):
     def execute(cls, video, vae, seconds, **settings):
         clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
         job = prepare_loop(clip, extent_from(settings, seconds, clip), settings["crossfade"])
-        fill = Sampling.of(settings, settings["seed"]).fill
+        fill = Sampling.of(settings, settings["seed"], vae=vae).fill
         work = lambda journal: fill_joint(job, fill(job.extent.fps, journal))  # noqa: E731
         sequence = journaled(settings["checkpoint"], work)
         plan = plan_of(job)

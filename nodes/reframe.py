@@ -14,6 +14,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    low_inputs,
     sampling_inputs,
     verb_outputs,
     window_latents,
@@ -108,6 +109,7 @@ class Reframe(io.ComfyNode):
                     advanced=True,
                 ),
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=verb_outputs(),
         )
@@ -180,7 +182,7 @@ def reframing_of(video, vae, settings: dict) -> tuple[Framing, int, int]:
 def generate(plan: Plan, seed: int, settings: dict, window: int, context: int) -> dict:
     """The plan's latent with what is outside the clip generated."""
     samples, mask = plan.latent["samples"], plan.latent["noise_mask"]
-    sampling = Sampling.of(settings, seed)
+    sampling = Sampling.of(settings, seed, vae=plan.vae)
 
     def work(journal):
         fill = sampling.fill(plan.fps, journal)

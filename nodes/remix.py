@@ -26,6 +26,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
@@ -94,6 +95,7 @@ class RemixVideo(io.ComfyNode):
                 mask_input(),
                 *window_inputs()[:2],
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=verb_outputs(),
         )
@@ -155,7 +157,7 @@ def remade(remix: Remix, seed: int, strength: float, settings: dict) -> tuple:
     """LATENT, VIDEO, seams and report."""
     window, context = sizes(remix, settings)
     lengths = lengths_of(remix, window, context)
-    sampling = Sampling.of(settings, seed, strength)
+    sampling = Sampling.of(settings, seed, strength, remix.clip.vae)
     way = way_of(sampling, settings)
 
     def work(journal):

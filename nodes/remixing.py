@@ -6,8 +6,7 @@ means, frames_FHWC are RGB in 0..1; a MASK has the frames' rows and columns, 1 =
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -16,13 +15,14 @@ from torch import Tensor
 
 from ..models.assembly import Made, pad_to
 from ..models.flow import DenoiseState, finish
-from ..models.journal import Journal, run_key
+from ..models.guidance import Denoiser
+from ..models.journal import Journal
 from ..models.remix import Remake, edit_step, remix_lengths, start_edit
 from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
 from .clips import FPS, FRAMES, mask_of
 from .footage import Footage, encode_clip, grid_of
-from .sampling import begin, latent_of
+from .sampling import begin, latent_of, tell_known, walk
 from .types import Denoising, Plan
 from .verbs import ODD, Sampling
 
@@ -121,7 +121,8 @@ def by_flow_edit(
         latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
         prompts = sampling.model, sampling.positive, sampling.negative, sampling.cfg
         seed = (sampling.seed + windows * ODD) % 2**64
-        run = begin(*prompts, latent, sampling.sigmas(latent_BCTHW), seed)
+        sigmas = sampling.sigmas(latent_BCTHW)
+        run = begin(*prompts, latent, sigmas, seed, **sampling.models)
         model_source = host.prepare_latent(sampling.model, {"samples": source_BCTHW})
         state = edited(run, model_source, source, source_cfg, journal)
         windows += 1
@@ -134,30 +135,20 @@ def by_flow_edit(
 def edited(
     run: Denoising, source_BCTHW: Tensor, source: list, source_cfg: float, journal: Journal | None
 ) -> DenoiseState:
-    """The run, edited to its end; with a journal it goes on from the last state written of it."""
-    state, model = start_edit(run.state), run.model
-    steps = len(state.sigmas) - 1
-    report = host.step_reporter(model, steps)
-    key = ""
-    if journal is not None:
-        guide = "flow edit", run.positive, run.negative, run.cfg, source, source_cfg, source_BCTHW
-        key = run_key(host.fingerprint(model), guide, state, steps)
-        state = journal.load(key) or state
-    if not state.steps_left:
-        return state
+    """The run, edited to its end; `source_BCTHW` is in the model's own space."""
+    run = replace(run, state=start_edit(run.state))
+    of_source = replace(run, positive=source, state=replace(run.state, latent=source_BCTHW))
+    of_source = tell_known(of_source)
+    guides = [
+        (run.positive, run.negative, run.cfg),
+        (of_source.positive, of_source.negative, source_cfg),
+    ]
 
-    def walk(of_source: Callable, of_target: Callable) -> DenoiseState:
-        now = state
-        while now.steps_left:
-            now = edit_step(now, source_BCTHW, of_source, of_target)
-            if journal is not None:
-                journal.keep(key, now, last=not now.steps_left)
-            report(now.step, now.x0)
-        return now
+    def step(state: DenoiseState, there: Denoiser, here: Denoiser) -> DenoiseState:
+        return edit_step(state, source_BCTHW, here, there)
 
-    target = host.as_denoiser(model, run.positive, run.negative, run.cfg)
-    origin = host.as_denoiser(model, source, run.negative, source_cfg)
-    return target.run(state, lambda there: origin.run(state, lambda here: walk(here, there)))
+    until = run.state.step + run.state.steps_left
+    return walk(run, until, guides, step, journal, ("flow edit", source_BCTHW)).state
 
 
 def lengths_of(remix: Remix, window: int, context: int) -> list[int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..models.saved_run import SavedRun, can_save, load_run, save_run
 from . import host
-from .sampling import edit_run
-from .types import Denoising
+from .sampling import edit_run, fingerprint_of
+from .types import BOUNDARY, Denoising
 
 
 def save_denoising(run: Denoising, prefix: str) -> Path:
@@ -24,7 +25,7 @@ def save_denoising(run: Denoising, prefix: str) -> Path:
             path.name,
             ", ".join(guide.keys() - kept.keys()),
         )
-    save_run(path, SavedRun(run.state, kept, host.fingerprint(run.model)))
+    save_run(path, SavedRun(run.state, kept, fingerprint_of(run)))
     return path
 
 
@@ -35,6 +36,9 @@ def load_denoising(
     negative: list | None = None,
     cfg: float | None = None,
     any_model: bool = False,
+    vae: Any = None,
+    model_low: Any = None,
+    boundary: float = BOUNDARY,
 ) -> Denoising:
     """The run of a file with a model; prompts and cfg as saved where None.
 
@@ -43,10 +47,12 @@ def load_denoising(
     """
     path = find_file(file)
     saved = load_run(path)
-    if saved.fingerprint != host.fingerprint(model) and not any_model:
+    models = {"vae": vae, "model_low": model_low, "boundary": boundary}
+    begun = Denoising(model, [], [], 1.0, saved.state, {}, **models)
+    if saved.fingerprint != fingerprint_of(begun) and not any_model:
         raise ValueError(
-            f"{path.name} was saved with another model or other LoRAs than MODEL; connect those, or"
-            " set any_model."
+            f"{path.name} was saved with other models, LoRAs or boundary than these; connect those,"
+            " or set any_model."
         )
     guide = saved.guide
     given = {"positive": positive, "negative": negative}
@@ -56,8 +62,8 @@ def load_denoising(
     if cfg is None and "cfg" not in guide:
         raise ValueError(f"{path.name} was saved without its cfg; set cfg.")
     show, avoid = guide.get("positive", positive), guide.get("negative", negative)
-    rest = guide.get("rest", {})
-    run = Denoising(model, show, avoid, guide.get("cfg", cfg), saved.state, rest)
+    guided = {"positive": show, "negative": avoid, "cfg": guide.get("cfg", cfg)}
+    run = replace(begun, **guided, rest=guide.get("rest", {}))
     if positive is None and negative is None and cfg is None:
         return run
     return edit_run(run, positive, negative, cfg)

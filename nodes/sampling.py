@@ -5,18 +5,23 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..models.flow import DenoiseState, denoise_step, edit, finish, start
+from ..models.guidance import Denoiser
 from ..models.journal import Journal, run_key
 from . import host
 from .clips import Latent, mask_of, rest_of
-from .types import Denoising
+from .host.native import check_pair, known_in, put_known, with_known
+from .types import BOUNDARY, Denoising
+
+Guide = tuple[list, list, float]  # positive, negative and cfg: what one denoiser goes by
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,36 @@ def begin(
     sigmas: Tensor,
     seed: int | Sequence[int],
     solver: str = "euler",
+    *,
+    vae: Any | None = None,
+    model_low: Any | None = None,
+    boundary: float = BOUNDARY,
 ) -> Denoising:
     """A run before its first step; what the LATENT's noise mask says to keep will be kept.
 
     One `seed` for the whole batch, or a sequence with one for each item; an empty one is an error.
     """
+    check_pair(model, model_low)
     samples_BCTHW = host.prepare_latent(model, latent)
     mask = mask_of(latent, samples_BCTHW.shape)
-    state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, fill=host.fill_mode(model))
-    return Denoising(model, positive, negative, cfg, state, rest_of(latent))
+    fill = host.fill_mode(model, mask)
+    state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, fill=fill)
+    rest = rest_of(latent)
+    run = Denoising(model, positive, negative, cfg, state, rest, vae, model_low, boundary)
+    return tell_known(run)
+
+
+def tell_known(run: Denoising) -> Denoising:
+    """The run with prompts that say what is known, where its weights are told so by prompts."""
+    if run.state.fill != "native":
+        return run
+    latent_BCTHW, prompts = (
+        latent_of(run, run.state.latent)["samples"],
+        (run.positive, run.negative),
+    )
+    known = latent_BCTHW.float().cpu(), run.state.mask
+    positive, negative = with_known(run.model, run.vae, *known, *prompts)
+    return replace(run, positive=positive, negative=negative)
 
 
 def advance(run: Denoising, steps: int, journal: Journal | None = None) -> Denoising:
@@ -59,30 +85,71 @@ def advance(run: Denoising, steps: int, journal: Journal | None = None) -> Denoi
     """
     if steps == 0:
         return run
-    first, until = run.state.step, run.state.step + steps
-    report = host.step_reporter(run.model, steps)
-    begun, key = run.state, ""
-    if journal is not None:
-        prompts = run.positive, run.negative, run.cfg
-        key = run_key(host.fingerprint(run.model), prompts, run.state, until)
-        begun = journal.load(key) or run.state
-        keys = (*getattr(run, "keys", ()), key)
-        run = Journaled(run.model, *prompts, run.state, run.rest, keys)
-    if begun.step == until:
-        report(steps, begun.x0)
-        return replace(run, state=begun)
+    guide = run.positive, run.negative, run.cfg
+    return walk(run, run.state.step + steps, [guide], denoise_step, journal)
 
-    def work(denoiser) -> DenoiseState:
-        state = begun
-        while state.step < until:
-            state = denoise_step(state, denoiser)
+
+def walk(
+    run: Denoising,
+    until: int,
+    guides: Sequence[Guide],
+    step: Callable[..., DenoiseState],
+    journal: Journal | None = None,
+    also: object = (),
+) -> Denoising:
+    """The run at step `until`, each step being `step(state, *denoisers)`, one for each guide.
+
+    A journal knows the run by all of these; `also` is what else the outcome depends on. What is
+    done when a cancel or an error stops the run is written to it, however short ago the last was.
+    """
+    first, state, key = run.state.step, run.state, ""
+    report = host.step_reporter(run.model, until - first)
+    if journal is not None:
+        key = run_key(fingerprint_of(run), (guides, also), state, until)
+        run = with_key(run, key)
+        state = journal.load(key) or state
+    if state.step == until:
+        report(until - first, state.x0)
+
+    def work(end: int, *denoisers: Denoiser) -> None:
+        nonlocal state
+        while state.step < end:
+            state = step(state, *denoisers)
             if journal is not None:
                 journal.keep(key, state, last=state.step == until)
             report(state.step - first, state.x0)
-        return state
 
-    denoiser = host.as_denoiser(run.model, run.positive, run.negative, run.cfg)
-    return replace(run, state=denoiser.run(begun, work))
+    try:
+        for model, end in run.spans(state.step, until):
+            denoisers = [host.as_denoiser(model, *guide) for guide in guides]
+            inside(denoisers, state, partial(work, end))
+    except BaseException:
+        if journal is not None and state.step > first:
+            journal.keep_last(key, state)
+        raise
+    return replace(run, state=state)
+
+
+def inside(denoisers: Sequence[Any], state: DenoiseState, work: Callable[..., None]) -> None:
+    """`work` with all denoisers ready, each one's run inside that of the one before."""
+    if not denoisers:
+        return work()
+    first, *others = denoisers
+    return first.run(state, lambda ready: inside(others, state, partial(work, ready)))
+
+
+def fingerprint_of(run: Denoising) -> str:
+    """What tells this run's weights, and which of them take which steps, from any others."""
+    own = host.fingerprint(run.model)
+    if run.model_low is None:
+        return own
+    return f"{own} {host.fingerprint(run.model_low)} {run.boundary!r}"
+
+
+def with_key(run: Denoising, key: str) -> Journaled:
+    """The run, with a key more under which a journal holds it."""
+    values = {field.name: getattr(run, field.name) for field in fields(Denoising)}
+    return Journaled(**values, keys=(*getattr(run, "keys", ()), key))
 
 
 def latent_of(run: Denoising, samples_BCTHW: Tensor) -> Latent:
@@ -100,9 +167,13 @@ def sample(
     seed: int | Sequence[int],
     solver: str = "euler",
     journal: Journal | None = None,
+    **models: Any,
 ) -> Latent:
-    """The denoised LATENT of a whole run; several windows of one verb share one journal."""
-    run = begin(model, positive, negative, cfg, latent, sigmas, seed, solver)
+    """The denoised LATENT of a whole run; several windows of one verb share one journal.
+
+    `models` are `vae`, `model_low` and `boundary` as in `begin`.
+    """
+    run = begin(model, positive, negative, cfg, latent, sigmas, seed, solver, **models)
     done = advance(run, run.state.steps_left, journal)
     return latent_of(done, finish(done.state))
 
@@ -151,13 +222,15 @@ def edit_run(
         free = ~(before.known | state.known)
         moved = state.x + (1 - before.sigmas[before.step]) * (wanted - before.x0)
         state = edit(state, x=torch.where(free, moved, state.x))
-    return replace(
+    known = known_in(run.positive, run.negative)
+    edited = replace(
         run,
-        positive=run.positive if positive is None else positive,
-        negative=run.negative if negative is None else negative,
+        positive=run.positive if positive is None else put_known(positive, known),
+        negative=run.negative if negative is None else put_known(negative, known),
         cfg=run.cfg if cfg is None else cfg,
         state=state,
     )
+    return edited if wanted is None and masks is None else tell_known(edited)
 
 
 def rest_of_schedule(state: DenoiseState, sigmas: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..models.brush import read_brush
 from ..models.patches import token_maximum
 from ..models.selection import (
     COMBINATIONS,
@@ -25,12 +26,13 @@ from ..models.selection import (
 from ..models.timeline import pixel_frames
 from .api import io
 from .clips import DEFAULT_FPS, FPS, mask_of
+from .patch_views import brush_view
 from .patched import channels, clip_frames
 from .types import PatchedLatent, Patches
 
 FRAMES_BY, SECONDS_BY = "time in frames", "time in seconds"
 FRACTIONS_BY, PIXELS_BY = "box in fractions", "box in pixels"
-WAYS = [FRAMES_BY, SECONDS_BY, FRACTIONS_BY, PIXELS_BY, "mask", *SHARES, "all"]
+WAYS = [FRAMES_BY, SECONDS_BY, FRACTIONS_BY, PIXELS_BY, "mask", *SHARES, "all", "brush"]
 CELL = {48: 16}  # pixels per latent cell by channels: Wan 2.2 5B
 USUAL_CELL = 8  # of Blockworld, Wan 2.1 and the rest of Wan 2.2
 
@@ -51,7 +53,8 @@ class SelectPatches(io.ComfyNode):
             category="PatchDiT/patches",
             description="Choose the patches that the next nodes change, and that a sampler after"
             " Unpatchify Latent denoises; all others stay as they are.",
-            search_aliases=["patch mask", "inpaint region", "spacetime selection", "motion mask"],
+            search_aliases=["patch mask", "inpaint region", "selection", "motion mask", "brush"],
+            is_output_node=True,  # so that its picture is there to paint on, made now or kept
             inputs=[
                 Patches.Input("patches", tooltip="Patches from Patchify Latent."),
                 io.Combo.Input(
@@ -59,8 +62,8 @@ class SelectPatches(io.ComfyNode):
                     options=WAYS,
                     default=FRACTIONS_BY,
                     tooltip="How to choose: time uses start and end; box uses x, y, width and"
-                    " height; mask the mask; motion, stillness and random use share. Settings of"
-                    " the other ways are ignored.",
+                    " height; mask the mask; motion, stillness and random use share; brush what"
+                    " is painted on the picture below. Settings of the other ways are ignored.",
                 ),
                 io.Combo.Input(
                     "combine",
@@ -115,6 +118,21 @@ class SelectPatches(io.ComfyNode):
                     tooltip="Mask only: one for the whole clip or one for each frame, of any size;"
                     " a patch is chosen where the mask reaches one half anywhere in it.",
                 ),
+                io.String.Input(
+                    "brush",
+                    default="",
+                    optional=True,
+                    tooltip="Brush only: what was painted, such as 5x4x4 0:5-6,9 for patches 5, 6"
+                    " and 9 of the first time of a grid of 5 times, 4 rows and 4 columns.",
+                    advanced=True,
+                ),
+                io.MultiType.Input(
+                    "frames",
+                    [io.Image, io.Video],
+                    optional=True,
+                    tooltip="The decoded video, to paint on; without it the brush shows the latent"
+                    " in three colours. No effect on what is chosen.",
+                ),
             ],
             outputs=[
                 Patches.Output(display_name="patches", tooltip="The same with this selection."),
@@ -127,8 +145,9 @@ class SelectPatches(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, patches, by, combine, invert, start, end, x, y, width, height, share, seed, mask=None
-    ):
+        cls, patches, by, combine, invert, start, end, x, y, width, height, share, seed,
+        mask=None, brush="", frames=None,
+    ):  # fmt: skip
         if by in (FRAMES_BY, SECONDS_BY):
             chosen = select_frames(patches.grid, *frame_range(patches, by, start, end))
         elif by in (FRACTIONS_BY, PIXELS_BY):
@@ -136,9 +155,9 @@ class SelectPatches(io.ComfyNode):
         elif by == "mask":
             chosen = select_mask(patches, mask)
         else:
-            chosen = select_rest(patches, by, share, seed)
-        selected_BL = combined(patches, chosen, combine, invert)
-        return io.NodeOutput(replace(patches, selected_BL=selected_BL), int(selected_BL.sum()))
+            chosen = select_rest(patches, by, share, seed, brush)
+        done = replace(patches, selected_BL=combined(patches, chosen, combine, invert))
+        return io.NodeOutput(done, int(done.selected_BL.sum()), ui=brush_view(patches, frames))
 
 
 def frame_range(patches: PatchedLatent, by: str, start: float, end: float) -> tuple[int, int]:
@@ -187,10 +206,12 @@ def select_mask(patches: PatchedLatent, mask_FHW: Tensor | None) -> Tensor:
     return token_maximum(mask_B1THW[:, 0], patches.grid.patch) >= 0.5
 
 
-def select_rest(patches: PatchedLatent, by: str, share: float, seed: int) -> Tensor:
-    """Patches by a share of them, or all."""
+def select_rest(patches: PatchedLatent, by: str, share: float, seed: int, brush: str) -> Tensor:
+    """Patches by a share of them, by hand, or all."""
     if by == "all":
         return torch.ones(patches.grid.tokens, dtype=torch.bool)
+    if by == "brush":
+        return read_brush(brush, patches.grid)
     return select_share(patches.tokens_BLP, patches.grid, by, share, seed)
 
 

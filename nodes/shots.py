@@ -21,7 +21,7 @@ from . import host
 from .clips import frames_for, latent_length
 from .footage import grid_of, last_frame_as_image, same_rate
 from .kept_shots import KeptShots
-from .types import Shot
+from .types import BOUNDARY, Shot
 from .verbs import Sampling
 
 CAMERAS = {  # as the small model was taught to say it; large ones understand it too
@@ -51,6 +51,8 @@ class Board:
     cfg: float
     window: int  # latent frames
     context: int  # latent frames
+    model_low: Any | None = None
+    boundary: float = BOUNDARY
 
     def encode(self, text: str, what: str) -> list:
         """CONDITIONING of a text."""
@@ -58,6 +60,19 @@ class Board:
             return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from error
+
+    @property
+    def fingerprint(self) -> object:
+        """What tells the weights, and which of them take which steps, from any others."""
+        own = host.fingerprint(self.model)
+        low = self.model_low
+        return own if low is None else (own, host.fingerprint(low), self.boundary)
+
+    def sampling(self, positive: list, negative: list, seed: int) -> Sampling:
+        """How a shot is denoised."""
+        late = {"vae": self.vae, "model_low": self.model_low, "boundary": self.boundary}
+        prompts = self.model, positive, negative
+        return Sampling(*prompts, seed=seed, steps=self.steps, cfg=self.cfg, **late)
 
     def empty(self, latents: int) -> Tensor:
         """An empty latent_1CTHW of the storyboard's size; a ValueError for a size that is none."""
@@ -141,7 +156,7 @@ def fill_shots(
     board.empty(1)
     negative = board.encode(board.negative, "Setting negative")
     common = (
-        host.fingerprint(board.model),
+        board.fingerprint,
         negative,
         (board.size, board.made_fps, board.steps, board.cfg, board.window, board.context),
     )
@@ -159,8 +174,7 @@ def fill_shots(
         if found is not None:
             takes.append(Take(shot, text, seed, found[1], found[0], continues, made=False))
             continue
-        prompts = board.model, positive, negative
-        sampling = Sampling(*prompts, seed=seed, steps=board.steps, cfg=board.cfg)
+        sampling = board.sampling(positive, negative, seed)
         latent = make_shot(
             latents, sequence_of(takes) if continues else None, board, sampling, journal
         )

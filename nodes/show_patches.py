@@ -1,21 +1,16 @@
 """ShowPatches: a picture of the grid of patches and of what is selected.
 
-F pixel frames, T/H/W latent frames/rows/columns, L tokens.
+F pixel frames, H/W rows/columns, L tokens.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
 
-from ..models.patch_picture import draw_patches, principal_colours
-from ..models.patches import unpatchify
+from ..models.patch_picture import draw_patches
 from ..models.selection import patch_frames
-from ..models.timeline import STRIDE
-from .api import Input, io
-from .patched import clip_frames
+from .api import io
+from .patch_views import frames_of
 from .types import PatchedLatent, Patches
 
 
@@ -78,23 +73,6 @@ def check_item(patches: PatchedLatent, item: int) -> None:
     batch = len(patches.tokens_BLP)
     if not 0 <= item < batch:
         raise ValueError(f"There is no video {item} in a batch of {batch}; set item below {batch}.")
-
-
-def frames_of(patches: PatchedLatent, item: int, frames: Any) -> Tensor:
-    """Pictures (F,H,W,3) of every pixel frame: those of the clip, or of the latent's colours."""
-    real, clip = clip_frames(patches)
-    if frames is None:
-        one_1LP = patches.tokens_BLP[item : item + 1]
-        colours_THW3 = principal_colours(unpatchify(one_1LP, patches.grid)[0])
-        return colours_THW3[(torch.arange(clip) + STRIDE - 1) // STRIDE]
-    images = frames.get_components().images if isinstance(frames, Input.Video) else frames
-    if len(images) not in (real, clip):
-        raise ValueError(
-            f"Got {len(images)} frames for patches of a clip of {real}; decode the same latent for"
-            " frames, or leave it out."
-        )
-    padding = images[-1:].expand(clip - len(images), -1, -1, -1)
-    return torch.cat([images, padding])[..., :3]
 
 
 def times_shown(patches: PatchedLatent, frame: int) -> list[tuple[int, int]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .api import io
+from .host.native import check_pair
 from .run_files import file_stamp, load_denoising, save_denoising
 from .sampling import edit_run
-from .types import DenoiseStateWire
+from .types import BOUNDARY, DenoiseStateWire
+from .verbs import low_inputs
 
 
 class EditDenoising(io.ComfyNode):
@@ -131,6 +133,10 @@ class LoadDenoiseState(io.ComfyNode):
                     " with.",
                     advanced=True,
                 ),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="As Start Denoising had it, if it had one."
+                ),
+                *low_inputs(),
             ],
             outputs=[DenoiseStateWire.Output(display_name="state", tooltip="The run as saved.")],
         )
@@ -140,6 +146,11 @@ class LoadDenoiseState(io.ComfyNode):
         return file_stamp(file)
 
     @classmethod
-    def execute(cls, file, model, positive=None, negative=None, cfg=0.0, any_model=False):
-        run = load_denoising(file, model, positive, negative, cfg or None, any_model)
-        return io.NodeOutput(run)
+    def execute(
+        cls, file, model, positive=None, negative=None, cfg=0.0, any_model=False,
+        vae=None, model_low=None, boundary=BOUNDARY,
+    ):  # fmt: skip
+        check_pair(model, model_low)
+        models = {"vae": vae, "model_low": model_low, "boundary": boundary}
+        prompts = positive, negative, cfg or None
+        return io.NodeOutput(load_denoising(file, model, *prompts, any_model, **models))

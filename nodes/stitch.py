@@ -21,6 +21,7 @@ from .verbs import (
     finish_plan,
     fps_input,
     journaled,
+    low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
@@ -71,6 +72,7 @@ def seconds_input():
         min=0.01,
         max=600.0,
         step=0.125,
+        round=0.001,
         tooltip="bridge: how long the new time between A and B lasts. transform: how long A takes"
         " to become B, half of it at A's end and half at B's beginning.",
     )
@@ -116,6 +118,7 @@ class StitchVideos(io.ComfyNode):
                 ),
                 *window_inputs(),
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=verb_outputs(),
         )
@@ -127,7 +130,8 @@ class StitchVideos(io.ComfyNode):
         extent = extent_from(settings, seconds, a, b)
         prepare = prepare_transform if mode == "transform" else prepare_bridge
         job = prepare(a, b, extent, notes=notes, crossfade=settings["crossfade"])
-        sampling = Sampling.of(settings, settings["seed"], strength if job.zone else 1.0)
+        denoise = strength if job.zone else 1.0
+        sampling = Sampling.of(settings, settings["seed"], denoise, vae)
         return io.NodeOutput(*stitch(job, sampling, settings))
 
 
@@ -150,6 +154,7 @@ class PrepareStitch(io.ComfyNode):
                     min=0.01,
                     max=600.0,
                     step=0.125,
+                    round=0.001,
                     tooltip="How long the new time between A and B lasts.",
                 ),
                 *window_inputs(),

@@ -14,6 +14,7 @@ from .types import ShotsWire
 from .verbs import (
     checkpoint_input,
     journaled,
+    low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
@@ -46,6 +47,7 @@ class Shot(io.ComfyNode):
                     min=0.05,
                     max=600.0,
                     step=0.125,
+                    round=0.001,
                     tooltip="Length; rounded to groups of four frames.",
                 ),
                 io.Combo.Input(
@@ -140,6 +142,7 @@ class Storyboard(io.ComfyNode):
                 ),
                 *window_inputs()[:2],
                 checkpoint_input(),
+                *low_inputs(),
             ],
             outputs=outputs(),
         )
@@ -178,6 +181,7 @@ def board_of(settings: dict) -> Board:
         )
     names = "model", "clip", "vae", "subject", "negative", "seed", "steps", "cfg"
     values = {name: settings[name] for name in names}
+    values |= {name: settings[name] for name in ("model_low", "boundary") if name in settings}
     size = settings["height"], settings["width"]
     fps = facts_of(model).fps
     return Board(**values, size=size, made_fps=fps, window=window, context=known)

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from ..models.blending import Zone, blend_zone, lay_zone, mixed_over_time
 from ..models.flow import DenoiseState, denoise_step, finish
-from ..models.journal import Journal, run_key
+from ..models.guidance import Denoiser
+from ..models.journal import Journal
 from ..models.timeline import STRIDE
-from . import host
 from .clips import FPS
 from .extension import Extent, beginning_of, ending_of, has_suffix
 from .footage import Footage, encode_ending
+from .host.native import known_in, put_known
 from .joining import Joint, around, new_latents
-from .sampling import begin, latent_of
+from .sampling import begin, latent_of, walk
 from .types import Denoising
 from .verbs import ODD, Sampling
 
@@ -95,38 +96,18 @@ def blended_run(
     latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
     prompts = sampling.positive, sampling.negative, sampling.cfg
     sigmas, seed = sampling.sigmas(latent_BCTHW), (sampling.seed + first * ODD) % 2**64
-    return begin(sampling.model, *prompts, latent, sigmas, seed)
+    return begin(sampling.model, *prompts, latent, sigmas, seed, **sampling.models)
 
 
 def advance_blended(
     run: Denoising, positive_b: list, weight_T: Tensor, journal: Journal | None
 ) -> DenoiseState:
-    """The run's last state: each frame under its first prompt, `positive_b`, or between them.
+    """The run's last state: each frame under its first prompt, `positive_b`, or between them."""
+    positive_b = put_known(positive_b, known_in(run.positive, run.negative))
+    guides = [(positive, run.negative, run.cfg) for positive in (run.positive, positive_b)]
 
-    With a journal the run goes on from the last state that was written of it.
-    """
-    state, until = run.state, run.state.step + run.state.steps_left
-    report = host.step_reporter(run.model, until)
-    key = ""
-    if journal is not None:
-        prompts = run.positive, positive_b, weight_T, run.negative, run.cfg
-        key = run_key(host.fingerprint(run.model), prompts, state, until)
-        state = journal.load(key) or state
-    if state.step == until:
-        report(until, state.x0)
-        return state
+    def step(state: DenoiseState, first: Denoiser, second: Denoiser) -> DenoiseState:
+        return denoise_step(state, mixed_over_time(first, second, weight_T))
 
-    def work(first, second) -> DenoiseState:
-        at, denoiser = state, mixed_over_time(first, second, weight_T)
-        while at.step < until:
-            at = denoise_step(at, denoiser)
-            if journal is not None:
-                journal.keep(key, at, last=at.step == until)
-            report(at.step, at.x0)
-        return at
-
-    one, other = (
-        host.as_denoiser(run.model, positive, run.negative, run.cfg)
-        for positive in (run.positive, positive_b)
-    )
-    return one.run(state, lambda first: other.run(state, lambda second: work(first, second)))
+    until = run.state.step + run.state.steps_left
+    return walk(run, until, guides, step, journal, ("blended", weight_T)).state

@@ -20,6 +20,8 @@ DenoiseStateWire = io.Custom("DENOISE_STATE")
 PlanWire = io.Custom("PLAN")
 ShotsWire = io.Custom("SHOTS")
 
+BOUNDARY = 0.875  # noise level at which Wan 2.2's halves change places in text to video
+
 
 @dataclass(frozen=True)
 class PatchedLatent:
@@ -38,7 +40,9 @@ class PatchedLatent:
 class Denoising:
     """A run under way: who denoises, towards which prompt, and how far it has come.
 
-    The run's latents are in the model's own space; `rest` is what else its LATENT carried.
+    The run's latents are in the model's own space; `rest` is what else its LATENT carried. The
+    `vae` encodes what is known for weights that are told so through their prompts. Steps from a
+    noise level (sigma) below `boundary` are `model_low`'s, if there is one.
     """
 
     model: Any
@@ -47,6 +51,18 @@ class Denoising:
     cfg: float
     state: DenoiseState
     rest: dict[str, Any] = field(default_factory=dict)
+    vae: Any | None = None
+    model_low: Any | None = None
+    boundary: float = BOUNDARY
+
+    def spans(self, at: int, until: int) -> list[tuple[Any, int]]:
+        """Who takes the steps from `at` to `until`: MODELs, each with the step it goes up to."""
+        high = until
+        if self.model_low is not None:  # in float32, as the sigmas are: 0.9 has to be 0.9
+            high = int((self.state.sigmas[:-1] >= self.boundary).sum())
+        spans = [(self.model, min(high, until)), (self.model_low, until)]
+        starts = at, max(at, high)
+        return [span for span, start in zip(spans, starts, strict=True) if start < span[1]]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from .clips import (
 from .footage import PATCH, video_of
 from .host.facts import facts_of, shift_of
 from .sampling import open_journal, sample, seed_list
-from .types import Plan
+from .types import BOUNDARY, Plan
 from .video import LazyVideo
 
 ODD = 0x9E3779B97F4A7C15  # far from small seeds: window i of seed s is no window of seed s + 1
@@ -50,13 +50,24 @@ class Sampling:
     steps: int
     cfg: float
     denoise: float = 1.0
+    vae: Any | None = None
+    model_low: Any | None = None
+    boundary: float = BOUNDARY
 
     @classmethod
-    def of(cls, settings: dict, seed: int, denoise: float = 1.0) -> Sampling:
+    def of(
+        cls, settings: dict, seed: int, denoise: float = 1.0, vae: Any | None = None
+    ) -> Sampling:
         """From a node's inputs."""
         names = "model", "positive", "negative", "steps", "cfg"
         values = {name: settings[name] for name in names}
-        return cls(**values, seed=seed, denoise=denoise)
+        late = {name: settings[name] for name in ("model_low", "boundary") if name in settings}
+        return cls(**values, **late, seed=seed, denoise=denoise, vae=vae)
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """What `begin` takes besides the model."""
+        return {"vae": self.vae, "model_low": self.model_low, "boundary": self.boundary}
 
     def sigmas(self, latent_BCTHW: Tensor) -> Tensor:
         """The noise levels for a latent of this size."""
@@ -81,7 +92,7 @@ class Sampling:
         sigmas = self.sigmas(samples_of(latent))
         seed = (self.seed + window * ODD) % 2**64
         prompts = self.positive, self.negative, self.cfg
-        return sample(self.model, *prompts, latent, sigmas, seed, journal=journal)
+        return sample(self.model, *prompts, latent, sigmas, seed, journal=journal, **self.models)
 
 
 def sampling_inputs(cfg: float = 4.0) -> list:
@@ -118,6 +129,30 @@ def checkpoint_input():
         " there when queued again, with the identical result.",
         advanced=True,
     )
+
+
+def low_inputs() -> list:
+    """model_low and boundary: the second of two models that share a run."""
+    return [
+        io.Model.Input(
+            "model_low",
+            optional=True,
+            tooltip="Where a model comes as two files, as Wan 2.2 A14B does: its low-noise half;"
+            " the high-noise half goes to model.",
+            advanced=True,
+        ),
+        io.Float.Input(
+            "boundary",
+            default=BOUNDARY,
+            min=0.0,
+            max=1.0,
+            step=0.005,
+            optional=True,
+            tooltip="Noise level (sigma) below which model_low takes over; Wan 2.2: 0.875 for text"
+            " to video, 0.9 for image to video.",
+            advanced=True,
+        ),
+    ]
 
 
 def journaled(checkpoint: bool, work: Callable[[Journal | None], Any]) -> Any:

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,17 +22,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from .api import ComfyExtension
 from .contact_sheet import write_contact_sheet
-from .core_nodes import CORE_NODES
 from .executor import NodeError, run
 from .folders import FileError
 from .graph import Graph, Node, NodeClasses, WorkflowError, read_graph
 from .host import InterruptProcessingException, Session, use_session
+from .node_list import Entrypoint, list_nodes
 from .settings import apply_settings, settable
 from .ui_format import is_ui_format, to_api_format
 
-Entrypoint = Callable[[], Awaitable[ComfyExtension]]
 BAR = "{desc} {n_fmt}/{total_fmt} |{bar:30}| {elapsed} gone, {remaining} left"
 USER_ERRORS = (
     ValueError,
@@ -110,7 +108,7 @@ def _run(entrypoint: Entrypoint, options: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix="patchdit-") as temporary, _Progress() as progress:
         session = Session(options.input, options.output, Path(temporary), progress.report)
         with use_session(session):
-            graph, canvas = graph_of(workflow, asyncio.run(_classes(entrypoint)))
+            graph, canvas = graph_of(workflow, asyncio.run(list_nodes(entrypoint)))
             apply_settings(graph, options.settings)
             if options.list:
                 _list(graph)
@@ -137,13 +135,6 @@ def _cancel_on_ctrl_c(session: Session) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-async def _classes(entrypoint: Entrypoint) -> NodeClasses:
-    extension = await entrypoint()
-    await extension.on_load()
-    nodes = [*CORE_NODES, *await extension.get_node_list()]
-    return {node.GET_SCHEMA().node_id: node for node in nodes}
 
 
 def _saved(shown: dict[str, dict[str, list]], output: Path) -> list[Path]:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from fractions import Fraction
+from typing import Any
 
 from torch import Tensor
 
 from . import folders
 from . import schema as io
-from .folders import get_annotated_filepath, get_output_directory, list_input_files, new_file
-from .images import read_image
+from .core_nodes_images import IMAGE_NODES
+from .core_nodes_models import MODEL_NODES
+from .folders import (
+    get_annotated_filepath,
+    get_output_directory,
+    input_file_problem,
+    list_input_files,
+    new_file,
+)
 from .mp4 import VideoCodec, VideoContainer
-from .ui import PreviewImage as ShownImages
-from .ui import PreviewVideo, SavedImages, SavedResult, save_images, workflow_of
+from .ui import PreviewVideo, SavedResult, workflow_of
 from .video import (
     VideoComponents,
     VideoFromComponents,
     VideoFromFile,
     VideoInput,
 )
-
-
-def _found(name: str | None, kind: str) -> bool | str:
-    """True, also for a name that a link will bring, or what to tell of a file that is not there."""
-    if name is None:
-        return True
-    path = get_annotated_filepath(str(name))
-    known = ", ".join(list_input_files(kind)[:20]) or f"no {kind}"
-    return os.path.isfile(path) or f"there is no {kind} {path}; the input folder has: {known}."
 
 
 class LoadVideo(io.ComfyNode):
@@ -46,35 +46,13 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
-        return _found(file, "video")
+        return input_file_problem(file, "video")
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         video = VideoFromFile(get_annotated_filepath(file))
         video.get_dimensions()
         return io.NodeOutput(video)
-
-
-class LoadImage(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="LoadImage",
-            display_name="Load Image",
-            category="image",
-            inputs=[
-                io.Combo.Input("image", list_input_files("image"), upload=io.UploadType.image),
-            ],
-            outputs=[io.Image.Output(), io.Mask.Output()],
-        )
-
-    @classmethod
-    def validate_inputs(cls, image: str | None) -> bool | str:
-        return _found(image, "image")
-
-    @classmethod
-    def execute(cls, image: str) -> io.NodeOutput:
-        return io.NodeOutput(*read_image(get_annotated_filepath(image)))
 
 
 class GetVideoComponents(io.ComfyNode):
@@ -154,42 +132,33 @@ class SaveVideo(io.ComfyNode):
         return io.NodeOutput(ui=PreviewVideo([saved]))
 
 
-class SaveImage(io.ComfyNode):
+class PreviewAny(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="SaveImage",
-            display_name="Save Image",
-            category="image",
-            inputs=[
-                io.Image.Input("images", tooltip="The images to save."),
-                io.String.Input("filename_prefix", default="ComfyUI"),
-            ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            node_id="PreviewAny",
+            display_name="Preview as Text",
+            category="utils",
+            inputs=[io.AnyType.Input("source")],
+            outputs=[io.String.Output()],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, images: Tensor, filename_prefix: str) -> io.NodeOutput:
-        saved = save_images(images, filename_prefix, io.FolderType.output, cls)
-        return io.NodeOutput(ui=SavedImages(saved))
+    def execute(cls, source: Any = None) -> io.NodeOutput:
+        text = source if isinstance(source, str) else as_text(source)
+        logging.info("%s", text)
+        return io.NodeOutput(text, ui={"text": (text,)})
 
 
-class PreviewImage(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(
-            node_id="PreviewImage",
-            display_name="Preview Image",
-            category="image",
-            inputs=[io.Image.Input("images")],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, images: Tensor) -> io.NodeOutput:
-        return io.NodeOutput(ui=ShownImages(images, cls=cls))
+def as_text(value: Any) -> str:
+    """JSON where the value has it, else as Python shows it."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return str(value)
+    try:
+        return json.dumps(value, indent=4)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 class CLIPTextEncode(io.ComfyNode):
@@ -248,13 +217,13 @@ class VAEEncode(io.ComfyNode):
 
 CORE_NODES: list[type[io.ComfyNode]] = [
     LoadVideo,
-    LoadImage,
     GetVideoComponents,
     CreateVideo,
     SaveVideo,
-    SaveImage,
-    PreviewImage,
     CLIPTextEncode,
     VAEDecode,
     VAEEncode,
+    PreviewAny,
+    *IMAGE_NODES,
+    *MODEL_NODES,
 ]

@@ -23,19 +23,25 @@ from .schema import ComfyNode, HiddenHolder, NodeOutput
 class NodeError(Exception):
     """A node failed; `__cause__` is what it raised."""
 
+    def __init__(self, node: Node, cause: Exception):
+        self.node = node
+        super().__init__(f"{node}: {str(cause) or type(cause).__name__}")
+
 
 async def run(
     graph: Graph,
     extra_pnginfo: dict | None = None,
     on_start: Callable[[Node], None] = lambda node: None,
+    on_done: Callable[[Node, dict[str, list]], None] = lambda node, shown: None,
 ) -> dict[str, dict[str, list]]:
     """Run the graph in the current `host.session`; give what each node shows, by node id.
 
+    `on_start` and `on_done` hear of each node that runs; `on_done` also what it shows.
     A defect of the graph is a WorkflowError before anything runs, a failing node a NodeError that
     names it, a cancel an InterruptProcessingException.
     """
     validate(graph)
-    execution = _Execution(graph, extra_pnginfo, on_start)
+    execution = _Execution(graph, extra_pnginfo, on_start, on_done)
     await execution.run()
     return execution.shown
 
@@ -43,10 +49,17 @@ async def run(
 class _Execution:
     """The state of one run. `results[id][i]` lists the values of output i."""
 
-    def __init__(self, graph: Graph, extra_pnginfo: dict | None, on_start: Callable[[Node], None]):
+    def __init__(
+        self,
+        graph: Graph,
+        extra_pnginfo: dict | None,
+        on_start: Callable[[Node], None],
+        on_done: Callable[[Node, dict[str, list]], None],
+    ):
         self.graph = graph
         self.extra_pnginfo = extra_pnginfo
         self.on_start = on_start
+        self.on_done = on_done
         self.shown: dict[str, dict[str, list]] = {}
         self.done: set[str] = set()
         self.results: dict[str, list[list]] = {}
@@ -103,6 +116,7 @@ class _Execution:
                 throw_if_interrupted()
                 returned.append(await _call(clone, inputs))
             self._keep(node, returned)
+        self.on_done(node, self.shown.get(node.id, {}))
 
     def _keep(self, node: Node, returned: list[NodeOutput]) -> None:
         """Store results for those who wait, and let go of what this node was the last to use."""
@@ -136,7 +150,7 @@ def _naming(node: Node) -> Iterator[None]:
     except Exception as error:
         if _is_out_of_memory(error):
             error = MemoryError("there is not enough memory; make the video smaller or shorter.")
-        raise NodeError(f"{node}: {str(error) or type(error).__name__}") from error
+        raise NodeError(node, error) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

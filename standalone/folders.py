@@ -1,4 +1,4 @@
-"""Stand-in for ComfyUI's `folder_paths`: the session's folders and the names of new files."""
+"""Stand-in for ComfyUI's `folder_paths`: the session's folders, model files, names of new files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from av.error import FFmpegError
 from .host import session
 from .schema import FolderType
 
+MODELS = "PATCHDIT_MODELS"  # environment variable: a models folder elsewhere, such as ComfyUI's
+MODEL_FILES = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".ckpt", ".bin")
+OLD_NAMES = {"text_encoders": "clip", "diffusion_models": "unet"}
+
 
 class FileError(ValueError):
     """A file could not be made."""
@@ -30,6 +34,36 @@ def get_output_directory() -> str:
 
 def get_temp_directory() -> str:
     return str(session().temp_directory.resolve())
+
+
+def get_models_directory() -> str:
+    """The folder "models" beside the input folder, or the one that PATCHDIT_MODELS names."""
+    return os.environ.get(MODELS) or os.path.join(os.path.dirname(get_input_directory()), "models")
+
+
+def get_filename_list(kind: str) -> list[str]:
+    """Model files of a kind ("loras", "vae", "text_encoders", ...), by their path in its folder."""
+    names = set()
+    for root in _folders_of(kind):
+        files = (path for path in root.rglob("*") if path.suffix.lower() in MODEL_FILES)
+        names |= {path.relative_to(root).as_posix() for path in files if path.is_file()}
+    return sorted(names)
+
+
+def get_full_path_or_raise(kind: str, name: str) -> str:
+    """The path of a file that `get_filename_list` names; else a ValueError says what there is."""
+    known = get_filename_list(kind)
+    if name not in known:
+        raise ValueError(
+            f"There is no {name!r} in {_folders_of(kind)[0]}; found"
+            f" {', '.join(known[:20]) or 'nothing'}; {MODELS} can name another models folder."
+        )
+    return str(next(root / name for root in _folders_of(kind) if (root / name).is_file()))
+
+
+def _folders_of(kind: str) -> list[Path]:
+    names = [kind, OLD_NAMES[kind]] if kind in OLD_NAMES else [kind]
+    return [Path(get_models_directory()) / name for name in names]
 
 
 def get_directory(folder: str) -> str:
@@ -53,6 +87,15 @@ def list_input_files(kind: str) -> list[str]:
     root = Path(get_input_directory())
     files = [path.name for path in root.iterdir() if path.is_file()] if root.is_dir() else []
     return sorted(name for name in files if (mimetypes.guess_type(name)[0] or "").startswith(kind))
+
+
+def input_file_problem(name: str | None, kind: str) -> bool | str:
+    """True, also for a name that a link will bring, or what to tell of a file that is not there."""
+    if name is None:
+        return True
+    path = get_annotated_filepath(str(name))
+    known = ", ".join(list_input_files(kind)[:20]) or f"no {kind}"
+    return os.path.isfile(path) or f"there is no {kind} {path}; the input folder has: {known}."
 
 
 def get_save_image_path(

@@ -7,19 +7,38 @@ API format: {"3": {"class_type": "SaveVideo", "inputs": {"video": ["2", 0], "cod
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from .circles import find_circles
 from .schema import ComfyNode, Schema, WidgetInput
 
 NodeClasses = Mapping[str, type[ComfyNode]]
 Link = tuple[str, int]
 
 
+@dataclass(frozen=True)
+class Problem:
+    """A defect of one node: `kind` is ComfyUI's word for it, `text` a whole sentence."""
+
+    node: str
+    input: str | None
+    kind: str
+    text: str
+
+
 class WorkflowError(ValueError):
-    """What is wrong with a workflow: one sentence for each defect, each on its own line."""
+    """What is wrong with a workflow: one sentence for each defect, each on its own line.
+
+    `problems` says the same node by node, as far as single nodes are to blame.
+    """
+
+    def __init__(self, told: str | Sequence[Problem]):
+        self.problems = [] if isinstance(told, str) else list(told)
+        sentences = dict.fromkeys(problem.text for problem in self.problems)
+        super().__init__("\n".join(sentences) or told)
 
 
 @dataclass
@@ -69,24 +88,25 @@ def read_graph(prompt: Any, classes: NodeClasses) -> Graph:
     if not isinstance(prompt, dict) or not prompt:
         raise WorkflowError("The workflow holds no nodes; need API-format or UI-format JSON.")
     schema_of = cache(lambda kind: classes[kind].GET_SCHEMA())
-    nodes, problems = {}, []
+    nodes: dict[str, Node] = {}
+    problems: list[Problem] = []
     for id, entry in prompt.items():
         kind, inputs, title = _parts(entry)
         if not isinstance(kind, str) or not isinstance(inputs, dict):
-            problems.append(
-                f'Node {id} "{title or "?"}" is not a node; need class_type and inputs.'
-            )
+            text = f'Node {id} "{title or "?"}" is not a node; need class_type and inputs.'
+            problems.append(Problem(id, None, "missing_node_type", text))
         elif kind not in classes:
-            problems.append(
+            text = (
                 f'Node {id} "{title or kind}" is a {kind}, which is not known here; '
                 "install the pack that has it, or remove the node."
             )
+            problems.append(Problem(id, None, "missing_node_type", text))
         else:
             schema = schema_of(kind)
-            title = title or schema.display_name or kind
-            nodes[id] = _node(id, classes[kind], schema, title, inputs)
+            node = nodes[id] = Node(id, classes[kind], schema, title or schema.display_name or kind)
+            problems += _fill(node, inputs)
     if problems:
-        raise WorkflowError("\n".join(problems))
+        raise WorkflowError(problems)
     return Graph(nodes, prompt)
 
 
@@ -97,20 +117,30 @@ def validate(graph: Graph) -> None:
     """
     if not graph.outputs():
         raise WorkflowError("The workflow has no output node, such as Save Video; add one.")
-    problems: list[str] = []
+    problems = find_problems(graph)
+    if problems:
+        raise WorkflowError(problems)
+
+
+def find_problems(graph: Graph) -> list[Problem]:
+    """Every defect among the nodes that the outputs need; circles only once all else is well.
+
+    Typed-in values are turned into their socket's type on the way.
+    """
+    problems: list[Problem] = []
     needed = graph.needed_by(graph.outputs())
     for node in needed.values():
+        found: list[Problem] = []
         for name, socket in node.sockets.items():
             if name in node.links:
-                problems += _link_problems(graph, node, name, socket)
+                found += _link_problems(graph, node, name, socket)
             elif name in node.values:
-                problems += _value_problems(node, name, socket)
+                found += _value_problems(node, name, socket)
             elif not socket.optional:
-                problems.append(f"{node} lacks its input {name!r} ({socket.get_io_type()}).")
-        problems += _own_problems(node)
-    problems = problems or _cycle_problems(needed)
-    if problems:
-        raise WorkflowError("\n".join(problems))
+                text = f"{node} lacks its input {name!r} ({socket.get_io_type()})."
+                found.append(Problem(node.id, name, "required_input_missing", text))
+        problems += found or _own_problems(node)
+    return problems or _circle_problems(needed)
 
 
 def convert(socket: Any, value: Any) -> Any:
@@ -146,22 +176,23 @@ def _parts(entry: Any) -> tuple[Any, Any, Any]:
     return entry.get("class_type"), entry.get("inputs", {}), title
 
 
-def _node(id: str, node_class: type, schema: Schema, title: str, inputs: dict) -> Node:
-    node = Node(id, node_class, schema, title)
+def _fill(node: Node, inputs: dict) -> list[Problem]:
+    """Sort a prompt's inputs into values and links; what is neither is a problem."""
+    problems = []
+    sockets = node.sockets
     for name, value in inputs.items():
-        if name not in node.sockets:
+        if name not in sockets:
             continue  # ComfyUI ignores them too: canvases save buttons and old widgets as inputs
         if isinstance(value, dict) and "__value__" in value:
             node.values[name] = value["__value__"]
         elif _is_link(value):
             node.links[name] = (str(value[0]), value[1])
         elif isinstance(value, list):
-            raise WorkflowError(
-                f"{node} has a bad link at input {name!r}; need [node id, output index]."
-            )
+            text = f"{node} has a bad link at input {name!r}; need [node id, output index]."
+            problems.append(Problem(node.id, name, "bad_linked_input", text))
         else:
             node.values[name] = value
-    return node
+    return problems
 
 
 def _is_link(value: Any) -> bool:
@@ -173,18 +204,19 @@ def _is_link(value: Any) -> bool:
     )
 
 
-def _link_problems(graph: Graph, node: Node, name: str, socket: Any) -> list[str]:
+def _link_problems(graph: Graph, node: Node, name: str, socket: Any) -> list[Problem]:
     source_id, index = node.links[name]
     source = graph.nodes.get(source_id)
+    kind, text = "bad_linked_input", ""
     if source is None:
-        return [f"{node} takes {name!r} from node {source_id}, which is not in the workflow."]
-    outputs = source.schema.outputs
-    if not 0 <= index < len(outputs):
-        return [f"{node} takes {name!r} from output {index} of {source}, which has {len(outputs)}."]
-    given, wanted = outputs[index].io_type, socket.get_io_type()
-    if not _fits(given, wanted):
-        return [f"{node} needs {wanted} at {name!r}, but {source} gives {given}."]
-    return []
+        text = f"{node} takes {name!r} from node {source_id}, which is not in the workflow."
+    elif not 0 <= index < len(source.schema.outputs):
+        has = len(source.schema.outputs)
+        text = f"{node} takes {name!r} from output {index} of {source}, which has {has}."
+    elif not _fits(source.schema.outputs[index].io_type, socket.get_io_type()):
+        kind, given = "return_type_mismatch", source.schema.outputs[index].io_type
+        text = f"{node} needs {socket.get_io_type()} at {name!r}, but {source} gives {given}."
+    return [Problem(node.id, name, kind, text)] if text else []
 
 
 def _fits(given: str, wanted: str) -> bool:
@@ -192,24 +224,39 @@ def _fits(given: str, wanted: str) -> bool:
     return "*" in given_types | wanted_types or bool(given_types & wanted_types)
 
 
-def _value_problems(node: Node, name: str, socket: Any) -> list[str]:
-    value, kind = node.values[name], socket.get_io_type()
+def _value_problems(node: Node, name: str, socket: Any) -> list[Problem]:
+    value, type = node.values[name], socket.get_io_type()
     if not isinstance(socket, WidgetInput):
-        return [f"{node} needs a link at {name!r} ({kind}), but got the value {value!r}."]
+        text = f"{node} needs a link at {name!r} ({type}), but got the value {_short(value)}."
+        return [Problem(node.id, name, "bad_linked_input", text)]
     try:
         value = node.values[name] = convert(socket, value)
     except (TypeError, ValueError, OverflowError):
-        return [f"{node} needs {kind} at {name!r}, but got {value!r}."]
+        text = f"{node} needs {type} at {name!r}, but got {_short(value)}."
+        return [Problem(node.id, name, "invalid_input_type", text)]
     if name in _checked_by_node(node):
         return []
     options = socket.as_dict()
     low, high = options.get("min"), options.get("max")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        return [f"{node} has {name!r} = {value}; need {low} to {high}."]
-    if kind == "COMBO" and value not in options["options"]:
+    too_low = low is not None and not value >= low
+    if too_low or (high is not None and not value <= high):
+        kind = "value_smaller_than_min" if too_low else "value_bigger_than_max"
+        text = f"{node} has {name!r} = {_short(value)}; need {low} to {high}."
+        return [Problem(node.id, name, kind, text)]
+    if type == "COMBO" and value not in options["options"]:
         shown = ", ".join(str(option) for option in options["options"][:20]) or "nothing"
-        return [f"{node} has {name!r} = {value!r}; the choices are: {shown}."]
+        text = f"{node} has {name!r} = {_short(value)}; the choices are: {shown}."
+        return [Problem(node.id, name, "value_not_in_list", text)]
     return []
+
+
+def _short(value: Any) -> str:
+    """A value as a sentence quotes it; a number of a million digits has no text at all."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number too long to write"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _checked_by_node(node: Node) -> set[str]:
@@ -221,39 +268,29 @@ def _checked_by_node(node: Node) -> set[str]:
     return {parameter.name for parameter in parameters}
 
 
-def _own_problems(node: Node) -> list[str]:
+def _own_problems(node: Node) -> list[Problem]:
     names = _checked_by_node(node)
     if not names:
         return []
     given = {name: node.values.get(name) for name in node.sockets if name in names}
-    answer = node.node_class.validate_inputs(**given)
-    return [] if answer is True else [f"{node}: {answer or 'its inputs do not fit together'}"]
-
-
-def _cycle_problems(nodes: dict[str, Node]) -> list[str]:
-    """Peel off nodes that wait for nobody; what is left over goes round in a circle."""
-    waiting = {id: {source for source, _ in node.links.values()} for id, node in nodes.items()}
-    users: dict[str, list[str]] = {id: [] for id in nodes}
-    for id, sources in waiting.items():
-        for source in sources:
-            users[source].append(id)
-    ready = [id for id, sources in waiting.items() if not sources]
-    while ready:
-        done = ready.pop()
-        del waiting[done]
-        for user in users[done]:
-            waiting[user].discard(done)
-            if not waiting[user]:
-                ready.append(user)
-    if not waiting:
+    try:
+        answer = node.node_class.validate_inputs(**given)
+    except (OSError, TypeError, ValueError) as error:  # such as a file name with a zero byte
+        text = f"{node} cannot check its inputs ({error}); mend the values typed into it."
+        return [Problem(node.id, None, "exception_during_validation", text)]
+    if answer is True:
         return []
-    circle = " -> ".join(str(nodes[id]) for id in _circle(waiting))
-    return [f"{circle} is a circle of links; cut one."]
+    text = f"{node}: {answer or 'its inputs do not fit together'}"
+    name = next(iter(names)) if len(names) == 1 else None
+    return [Problem(node.id, name, "custom_validation_failed", text)]
 
 
-def _circle(waiting: dict[str, set[str]]) -> list[str]:
-    """One circle among nodes that all wait for each other, first node repeated at the end."""
-    path = [next(iter(waiting))]
-    while path[-1] not in path[:-1]:
-        path.append(next(iter(waiting[path[-1]])))
-    return path[path.index(path[-1]) :][::-1]
+def _circle_problems(nodes: dict[str, Node]) -> list[Problem]:
+    problems = []
+    for circle in find_circles({id: {s for s, _ in n.links.values()} for id, n in nodes.items()}):
+        names = [str(nodes[id]) for id in circle]
+        if len(names) > 20:
+            names[10:-10] = ["..."]
+        text = f"{' -> '.join(names)} is a circle of links; cut one."
+        problems += [Problem(id, None, "dependency_cycle", text) for id in circle[:-1]]
+    return problems

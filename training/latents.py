@@ -17,7 +17,7 @@ from patchdit.models.timeline import encode_suffix, first_pixel_frame, latent_fr
 from patchdit.models.video_vae import VideoVAE
 from patchdit.training.abilities import film_ability
 from patchdit.training.ability_captions import describe
-from patchdit.training.blockworld import render, sample_scene
+from patchdit.training.blockworld import Scene, render, sample_scene
 from patchdit.training.captions import caption
 
 CAPTIONS = 6  # phrasings kept of every clip
@@ -32,20 +32,27 @@ class Bucket:
     suffixes_NCTHW: Tensor  # float16: the last frames encoded as a suffix; zeros before `starts`
     starts_N: Tensor  # latent frame at which the encoded suffix begins; T where there is none
     tokens_NKS: Tensor  # int16: CAPTIONS phrasings
+    simple_N: Tensor  # whether one thing moves: the only subject, or the camera
 
 
 def _film(job):
-    """Render one clip in a worker: frames, subject mask, captions; maybe one of an ability."""
+    """Render one clip in a worker: frames, subject mask, captions, simple; maybe an ability."""
     seed, size, ability_share = job
     cv2.setNumThreads(1)
     rng = np.random.default_rng(seed)
     if rng.uniform() < ability_share:
-        clip = film_ability(rng, None, *size)
+        clip, simple = film_ability(rng, None, *size), False
         captions = [describe(clip, rng) for _ in range(CAPTIONS)]
     else:
         clip = render(sample_scene(rng, *size))
         captions = [caption(clip.scene, rng) for _ in range(CAPTIONS)]
-    return clip.frames_FHWC, clip.masks_NFHW.max(0), captions
+        simple = one_thing_moves(clip.scene)
+    return clip.frames_FHWC, clip.masks_NFHW.max(0), captions, simple
+
+
+def one_thing_moves(scene: Scene) -> bool:
+    """Whether a scene has one subject, and it or the camera is still."""
+    return len(scene.subjects) == 1 and "still" in (scene.camera.kind, scene.subjects[0].motion)
 
 
 def _cells(masks_FHW: np.ndarray, stride: int) -> np.ndarray:
@@ -74,7 +81,7 @@ def encode_bucket(
     device = parameter.device
     T = latent_frames(size[2])
     rng = np.random.default_rng(seed)
-    latents, suffixes, starts, subjects, tokens = [], [], [], [], []
+    latents, suffixes, starts, subjects, tokens, simple = [], [], [], [], [], []
     jobs = ((seed * 10**6 + i, size, ability_share) for i in range(count))
     films = pool.imap(_film, jobs, chunksize=4)
     for first in range(0, count, batch):
@@ -93,10 +100,12 @@ def encode_bucket(
         starts += [j] * len(rows)
         subjects += [_cells(r[1], vae.spatial_stride) for r in rows]
         tokens += [tokenizer.batch(r[2], length).short() for r in rows]
+        simple += [r[3] for r in rows]
     return Bucket(
         torch.cat(latents),
         torch.from_numpy(np.stack(subjects)),
         torch.cat(suffixes),
         torch.tensor(starts),
         torch.stack(tokens),
+        torch.tensor(simple),
     )

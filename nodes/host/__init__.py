@@ -4,8 +4,11 @@ Only the absence of ComfyUI counts; an ImportError inside a real host is a defec
 Both sides offer:
 
 - `make_model(network, vae)`, `make_clip(encoder, tokenizer)`, `make_vae(vae)`: values for wires.
+- `load_video(file, dtype)`: the MODEL of a Wan file; `vae_dtype()`: what a VAE computes in here.
+- `add_lora(model, path, strength)`: the MODEL with a LoRA file on it; the one given stays.
+- `model_files(kind)` and `model_path(kind, name)`: what lies in the folders for models.
 - `prepare_latent(model, latent)`: samples in the model's own space; `finish_latent` leads back.
-- `fill_mode(model)`: how known latents are held, "frames" or "replace".
+- `fill_mode(model, mask)`: how known latents are held (see native.py).
 - `as_denoiser(model, positive, negative, cfg)`: its `run(state, work)` calls `work(denoiser)`.
 - `progress(total)` and `step_reporter(model, total)`: report, and stop when the user cancels.
 - `weights_folder()`: where users put weights of their own.
@@ -18,43 +21,53 @@ Both sides offer:
 import importlib.util
 
 from .duck import decode_frames, encode_frames, latent_channels, spatial_stride
+from .native import fill_mode
 
 if importlib.util.find_spec("comfy_api") is None:
     from .alone import (
         as_denoiser,
-        fill_mode,
         fingerprint,
         finish_latent,
         journal_folder,
+        load_video,
         make_clip,
         make_model,
         make_vae,
+        model_files,
+        model_path,
         new_state_path,
         prepare_latent,
         progress,
         state_folders,
         step_reporter,
+        vae_dtype,
         weights_folder,
     )
+    from .lora_alone import add_lora
 else:
     from .comfyui import (
         as_denoiser,
-        fill_mode,
         fingerprint,
         finish_latent,
         journal_folder,
+        load_video,
         make_clip,
         make_model,
         make_vae,
+        model_files,
+        model_path,
         new_state_path,
         prepare_latent,
         progress,
         state_folders,
         step_reporter,
+        vae_dtype,
         weights_folder,
     )
+    from .lora_comfyui import add_lora
 
 __all__ = [
+    "add_lora",
     "as_denoiser",
     "decode_frames",
     "encode_frames",
@@ -63,14 +76,18 @@ __all__ = [
     "finish_latent",
     "journal_folder",
     "latent_channels",
+    "load_video",
     "make_clip",
     "make_model",
     "make_vae",
+    "model_files",
+    "model_path",
     "new_state_path",
     "prepare_latent",
     "progress",
     "spatial_stride",
     "state_folders",
     "step_reporter",
+    "vae_dtype",
     "weights_folder",
 ]

@@ -15,25 +15,53 @@ from torch import Tensor
 
 from ...models.blockworld import FOLDER
 from ...models.digests import digest_weights
+from ...models.families import VideoModelFile, load_video_model
 from ...models.flow import DenoiseState
-from ...models.guidance import Denoiser, ModelDenoiser
+from ...models.guidance import Denoiser
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 from ...standalone.folders import (
+    get_filename_list,
+    get_full_path_or_raise,
     get_input_directory,
     get_output_directory,
     get_save_image_path,
 )
 from ...standalone.host import ProgressBar, get_torch_device, throw_if_interrupted
 from ..clips import Latent, check_channels, samples_of
-from .duck import Clip, Model, Vae
+from .conditions import ConditionedDenoiser, conditions_of, entry_of
+from .duck import Clip, Load, Model, Statistics, Vae
 
 Result = TypeVar("Result")
+DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def make_model(network: PatchDiT, vae: VideoVAE) -> Model:
     return Model(network.to(get_torch_device()), vae)
+
+
+def load_video(file: VideoModelFile, dtype: str = "auto") -> Model:
+    """A MODEL of Wan weights; ValueError for a type that only ComfyUI computes with."""
+    if dtype.startswith("fp8"):
+        raise ValueError(f"dtype {dtype} needs ComfyUI; without it choose auto, bf16 or fp32.")
+    device = get_torch_device()
+    wanted = DTYPES[dtype] or file.default_dtype(device)
+    network = load_video_model(file, wanted).to(device)
+    space = Statistics.of_channels(file.config.out_channels)
+    return Model(network, space, file.family, file.noise)
+
+
+def model_files(kind: str) -> list[str]:
+    return get_filename_list(kind)
+
+
+def model_path(kind: str, name: str) -> Path:
+    return Path(get_full_path_or_raise(kind, name))
+
+
+def vae_dtype() -> torch.dtype:
+    return torch.float32 if get_torch_device().type == "cpu" else torch.bfloat16
 
 
 def make_clip(encoder: TextEncoder, tokenizer: Tokenizer) -> Clip:
@@ -44,61 +72,47 @@ def make_vae(vae: VideoVAE) -> Vae:
     return Vae(vae, _loader(vae))
 
 
-def _loader(module: torch.nn.Module) -> Callable[[], torch.device]:
+def _loader(module: torch.nn.Module) -> Load:
     device = get_torch_device()
     module.to(device)
-    return lambda: device
+    return lambda memory=0: device
 
 
 def prepare_latent(model: Model, latent: Latent) -> Tensor:
     """samples_BCTHW of a LATENT in the model's space; an empty latent stays as it is."""
     samples = samples_of(latent)
-    check_channels(samples, model.network.config.in_channels)
+    check_channels(samples, model.network.config.out_channels)
     samples = samples.float().cpu()
-    return model.vae.normalise(samples) if samples.any() else samples
+    return model.latents.normalise(samples) if samples.any() else samples
 
 
 def finish_latent(model: Model, samples_BCTHW: Tensor) -> Tensor:
     """Raw VAE means of samples in the model's space."""
-    return model.vae.denormalise(samples_BCTHW)
-
-
-def fill_mode(model: Model) -> str:
-    """How known latents are held: "frames" (at timestep 0) if trained so, else "replace"."""
-    return "frames" if model.network.config.frame_timesteps else "replace"
+    return model.latents.denormalise(samples_BCTHW)
 
 
 class AloneDenoiser:
     """Our network with prompts and guidance."""
 
     def __init__(self, model: Model, positive: list, negative: list, cfg: float):
-        self._model = model
-        self._contexts = context_of(positive, "positive"), context_of(negative, "negative")
-        self._cfg = cfg
+        self._model, self._cfg = model, cfg
+        self._prompts = entry_of(positive, "positive"), entry_of(negative, "negative")
 
     def run(self, state: DenoiseState, work: Callable[[Denoiser], Result]) -> Result:
         """`work(denoiser)`; latents stay where the state has them, the network where it is."""
         device = get_torch_device()
-        positive, negative = (context.to(device) for context in self._contexts)
-        guided = ModelDenoiser(
-            self._model.network, positive, negative, self._cfg, batching="sequential"
-        )
+        prompts = self._prompts[: 1 if self._cfg == 1 else 2]
+        said = [conditions_of(entry, self._model, state.x.shape, device) for entry in prompts]
+        denoisers = [ConditionedDenoiser(self._model.network, each) for each in said]
 
         def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
-            return guided(x_BCTHW.to(device), sigma.to(device)).to(x_BCTHW)
+            x, sigma = x_BCTHW.to(device), sigma.to(device)
+            x0s = [denoiser(x, sigma) for denoiser in denoisers]
+            x0 = x0s[0] if len(x0s) == 1 else torch.lerp(x0s[1], x0s[0], self._cfg)
+            return x0.to(x_BCTHW)
 
         with torch.no_grad():
             return work(denoise)
-
-
-def context_of(conditioning: list, name: str) -> Tensor:
-    """The text features of a CONDITIONING; several entries (areas, times) need ComfyUI."""
-    if len(conditioning) != 1:
-        raise ValueError(
-            f"The {name} conditioning has {len(conditioning)} entries; without ComfyUI it must"
-            " have one."
-        )
-    return conditioning[0][0]
 
 
 def as_denoiser(model: Model, positive: list, negative: list, cfg: float) -> AloneDenoiser:

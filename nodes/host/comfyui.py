@@ -22,28 +22,33 @@ import torch
 from torch import Tensor
 
 from ...models.digests import digest, digest_weights
+from ...models.families import VideoModelFile
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 from ..clips import Latent, check_channels, samples_of
 from .comfyui_model import PatchDiTModel, PatchDiTSettings
-from .comfyui_sampling import as_denoiser, fill_mode
+from .comfyui_sampling import as_denoiser
+from .comfyui_wan import load_wan
 from .duck import Clip, Load, Vae
 
 __all__ = [
     "as_denoiser",
-    "fill_mode",
     "fingerprint",
     "finish_latent",
     "journal_folder",
+    "load_video",
     "make_clip",
     "make_model",
     "make_vae",
+    "model_files",
+    "model_path",
     "new_state_path",
     "prepare_latent",
     "progress",
     "state_folders",
     "step_reporter",
+    "vae_dtype",
     "weights_folder",
 ]
 
@@ -75,11 +80,39 @@ def _loader(module: torch.nn.Module, device: torch.device, offload: torch.device
     """Loads a module the way core does its own, so that it makes room and is moved out again."""
     patcher = comfy.model_patcher.ModelPatcher(module, load_device=device, offload_device=offload)
 
-    def load() -> torch.device:
-        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+    def load(memory: int = 0) -> torch.device:
+        comfy.model_management.load_models_gpu([patcher], memory, force_full_load=True)
         return device
 
     return load
+
+
+def load_video(file: VideoModelFile, dtype: str = "auto") -> Any:
+    """A MODEL of a Wan file; `dtype` is one of comfyui_wan.DTYPES."""
+    return load_wan(file, dtype)
+
+
+def model_files(kind: str) -> list[str]:
+    """Files in the folders of a kind ("diffusion_models", "vae"); GGUF too, unlike core's list."""
+    names = set(folder_paths.get_filename_list(kind))
+    for root in map(Path, folder_paths.get_folder_paths(kind)):
+        names |= {str(path.relative_to(root)) for path in root.rglob("*.gguf")}
+    return sorted(names)
+
+
+def model_path(kind: str, name: str) -> Path:
+    """Where one of `model_files` is; ValueError where it no longer is."""
+    path = folder_paths.get_full_path(kind, name)
+    if path is None:
+        raise ValueError(f"There is no {name!r} among the {kind}; choose another file.")
+    return Path(path)
+
+
+def vae_dtype() -> torch.dtype:
+    """What core would compute a Wan VAE in."""
+    management = comfy.model_management
+    allowed = [torch.bfloat16, torch.float16, torch.float32]
+    return management.vae_dtype(management.vae_device(), allowed)
 
 
 def prepare_latent(model: Any, latent: Latent) -> Tensor:

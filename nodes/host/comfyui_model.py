@@ -8,7 +8,6 @@ LATENT wires carry raw VAE means.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from ...models.attention import sdpa
 from ...models.blocks import KnownCache, Pass, TextKeysValues
-from ...models.config import TransformerConfig
+from ...models.config import PatchSize, TransformerConfig
 from ...models.patches import token_maximum
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
@@ -33,18 +32,29 @@ SHIFT = 6.0  # of the noise schedule where core makes it; blockworld's 64x64 cli
 LEVELS = "patchdit_levels"  # conditioning: each cell's share of the step's noise level, B1THW
 RUN_CACHE = "patchdit_run_cache"  # transformer option: a RunCache
 
-_options: ContextVar[dict[str, Any]] = ContextVar("transformer_options")
 
+class HostAttention:
+    """Attention by the backend that the user started ComfyUI with; torch's own on a CPU.
 
-def attend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention by the backend that the user started ComfyUI with; torch's own on a CPU."""
-    if mask is not None or q_BNLH.device.type == "cpu":
-        return sdpa(q_BNLH, k_BNSH, v_BNSH, mask)
-    shape = {"skip_reshape": True, "skip_output_reshape": True}
-    options = _options.get({})
-    return optimized_attention(
-        q_BNLH, k_BNSH, v_BNSH, q_BNLH.shape[1], transformer_options=options, **shape
-    )
+    `transformer_options` are those of the call under way, which backends and overrides read. Kept
+    here, not in a context variable, so that torch.compile can follow; core's compile node leaves
+    things of that name out of its guards.
+    """
+
+    def __init__(self):
+        self.transformer_options: dict[str, Any] = {}
+
+    def __call__(
+        self, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        options = self.transformer_options
+        chosen = q_BNLH.device.type != "cpu" or "optimized_attention_override" in options
+        if mask is not None or not chosen:
+            return sdpa(q_BNLH, k_BNSH, v_BNSH, mask)
+        shape = {"skip_reshape": True, "skip_output_reshape": True}
+        return optimized_attention(
+            q_BNLH, k_BNSH, v_BNSH, q_BNLH.shape[1], transformer_options=options, **shape
+        )
 
 
 @dataclass
@@ -52,8 +62,15 @@ class PromptCache:
     """What stays the same for one set of prompts from step to step."""
 
     context_BSD: Tensor
+    image_BSD: Tensor | None
     text: TextKeysValues
     known: KnownCache = field(default_factory=KnownCache)
+
+    def holds(self, context_BSD: Tensor, image_BSD: Tensor | None) -> bool:
+        """Whether it was made from the same features."""
+        if self.image_BSD is None or image_BSD is None:
+            return self.image_BSD is image_BSD and torch.equal(self.context_BSD, context_BSD)
+        return torch.equal(self.context_BSD, context_BSD) and torch.equal(self.image_BSD, image_BSD)
 
 
 @dataclass
@@ -66,10 +83,13 @@ class RunCache:
 
     prompts: dict[tuple, PromptCache] = field(default_factory=dict)
 
-    def of(self, network: PatchDiT, ids: tuple, context_BSD: Tensor) -> PromptCache:
+    def of(
+        self, network: PatchDiT, ids: tuple, context_BSD: Tensor, image_BSD: Tensor | None = None
+    ) -> PromptCache:
         held = self.prompts.get(ids)
-        if held is None or not torch.equal(held.context_BSD, context_BSD):
-            held = PromptCache(context_BSD, network.text_keys_values(context_BSD))
+        if held is None or not held.holds(context_BSD, image_BSD):
+            text = network.text_keys_values(context_BSD, image_BSD)
+            held = PromptCache(context_BSD, image_BSD, text)
             self.prompts[ids] = held
         return held
 
@@ -78,37 +98,39 @@ class HostPatchDiT(PatchDiT):
     """PatchDiT as ComfyUI calls it: with its layers, its wrappers and its patches on blocks."""
 
     def __init__(self, config: TransformerConfig, operations, device=None, dtype=None, **_unused):
+        attend = HostAttention()
         super().__init__(config, operations, attend, comfy.ops.cast_to_input, device, dtype)
-        self.dtype = dtype
+        self.attend, self.dtype = attend, dtype
 
     def forward(self, x, timesteps, context=None, control=None, transformer_options=None, **kwargs):
         """The velocity_BCTHW, through whatever wraps DIFFUSION_MODEL (step caches)."""
         options = transformer_options or {}
-        kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
-        wrappers = comfy.patcher_extension.get_all_wrappers(kind, options)
-        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(
-            self._velocity, self, wrappers
-        )
+        executor = wrapped(self._velocity, self, options)
         return executor.execute(x, timesteps, context, control, options, **kwargs)
 
     def _velocity(self, x, timesteps, context, control=None, transformer_options=None, **kwargs):
-        options = transformer_options or {}
-        token = _options.set(options)
-        try:
-            text, known = self._held(options, timesteps, context)
-            return super().forward(x, timesteps, text, cache=known)
-        finally:
-            _options.reset(token)
+        options = dict(transformer_options or {})
+        text, known = self.held(options, timesteps, context)
+        self.attend.transformer_options = options
+        velocity = super().forward(x, timesteps, text, cache=known)
+        self.attend.transformer_options = {}
+        return velocity
 
-    def _held(self, options: dict, timesteps: Tensor, context: Tensor):
+    def held(
+        self,
+        options: dict,
+        timesteps: Tensor,
+        context_BSD: Tensor,
+        image_BSD: Tensor | None = None,
+    ) -> tuple[TextKeysValues, KnownCache | None]:
         """The text, and the cache of known tokens, that this run holds for these prompts.
 
         A patch on a block may do something else at every step: then known tokens are not cached.
         """
         run: RunCache | None = options.get(RUN_CACHE)
         if run is None:
-            return context, None
-        held = run.of(self, tuple(options.get("uuids", ())), context)
+            return self.text_keys_values(context_BSD, image_BSD), None
+        held = run.of(self, tuple(options.get("uuids", ())), context_BSD, image_BSD)
         known = timesteps == 0
         caching = self.config.known_attends_known and bool((known == known[:1]).all())
         patched = bool(options.get("patches_replace", {}).get("dit"))
@@ -116,20 +138,43 @@ class HostPatchDiT(PatchDiT):
 
     def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
         """All blocks in turn, each through its replacement patch where there is one."""
-        options = _options.get({})
+        options = self.attend.transformer_options
+        options |= {"total_blocks": len(self.blocks), "block_type": "double"}
         replaced = options.get("patches_replace", {}).get("dit", {})
         for layer, block in enumerate(self.blocks):
+            options["block_index"] = layer
             patch = replaced.get(("double_block", layer))
             if patch is None:
                 x_BLD = block(x_BLD, shared, layer)
-                continue
-
-            def original(args, block=block, layer=layer):
-                return {"img": block(args["img"], shared, layer)}
-
-            args = {"img": x_BLD, "transformer_options": options}
-            x_BLD = patch(args, {"original_block": original})["img"]
+            else:
+                x_BLD = self.run_patched(patch, block, x_BLD, shared, layer)
+            x_BLD = self.after_block(x_BLD, shared, layer)
         return x_BLD
+
+    def run_patched(self, patch, block, x_BLD: Tensor, shared: Pass, layer: int) -> Tensor:
+        """One block through its replacement.
+
+        `img` and `transformer_options` are core's; `txt`, `vec` and `pe` stand for what ours takes
+        in their place and are handed to the block whatever comes back for them.
+        """
+        options = self.attend.transformer_options
+
+        def original(args: dict) -> dict:
+            self.attend.transformer_options = args.get("transformer_options", options)
+            out = {"img": block(args["img"], shared, layer)}
+            self.attend.transformer_options = options
+            return out
+
+        inputs = {"txt": shared.text, "vec": shared.times, "pe": shared.rotary}
+        args = {"img": x_BLD, **inputs, "transformer_options": options}
+        return patch(args, {"original_block": original})["img"]
+
+
+def wrapped(call, network: HostPatchDiT, options: dict):
+    """`call` inside whatever other packs wrap round DIFFUSION_MODEL."""
+    kind = comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    wrappers = comfy.patcher_extension.get_all_wrappers(kind, options)
+    return comfy.patcher_extension.WrapperExecutor.new_class_executor(call, network, wrappers)
 
 
 class PatchDiTFormat(comfy.latent_formats.LatentFormat):
@@ -185,11 +230,7 @@ class PatchDiTModel(comfy.model_base.BaseModel):
             if denoise_mask is None:
                 return timestep
             share = denoise_mask >= 0.5
-        share_BTHW = share[:, 0].to(timestep)
-        cells_BTN = share_BTHW.flatten(2)
-        if (cells_BTN == cells_BTN[..., :1]).all():
-            return timestep[:, None] * cells_BTN[..., 0]
-        return timestep[:, None] * token_maximum(share_BTHW, self.config.patch)
+        return spread(timestep, share, self.config.patch)
 
     def scale_latent_inpaint(self, sigma, noise, latent_image, **kwargs):
         return (
@@ -197,6 +238,18 @@ class PatchDiTModel(comfy.model_base.BaseModel):
             if self.config.frame_timesteps
             else super().scale_latent_inpaint(sigma, noise, latent_image, **kwargs)
         )
+
+
+def spread(timestep_B: Tensor, share_B1THW: Tensor, patch: PatchSize) -> Tensor:
+    """Timesteps of cells that have a share of the step's level each.
+
+    One per latent frame, (B,T), where its cells agree; else one per token, (B,L).
+    """
+    share_BTHW = share_B1THW[:, 0].to(timestep_B)
+    cells_BTN = share_BTHW.flatten(2)
+    if (cells_BTN == cells_BTN[..., :1]).all():
+        return timestep_B[:, None] * cells_BTN[..., 0]
+    return timestep_B[:, None] * token_maximum(share_BTHW, patch)
 
 
 @torch.no_grad()

@@ -18,15 +18,10 @@ from torch import Tensor
 
 from ...models.flow import DenoiseState
 from ...models.guidance import Denoiser
-from .comfyui_model import LEVELS, RUN_CACHE, PatchDiTModel, RunCache
+from .comfyui_model import LEVELS, RUN_CACHE, RunCache
+from .native import fill_mode, name_of, own_config
 
 Result = TypeVar("Result")
-
-
-def fill_mode(model: Any) -> str:
-    """How known latents are held: "frames" (at timestep 0) by our own weights, else "replace"."""
-    ours = isinstance(model.model, PatchDiTModel) and model.model.config.frame_timesteps
-    return "frames" if ours else "replace"
 
 
 class Steps(comfy.samplers.Sampler):
@@ -55,6 +50,7 @@ class Steps(comfy.samplers.Sampler):
         disable_pbar=False,
     ):
         patcher = model_wrap.model_patcher
+        name = LEVELS if own_config(patcher) is not None else DENOISE_MASK
         patcher.hook_patches = {**self.hook_patches, **patcher.hook_patches}
         extra_args = dict(extra_args)
         entries = [entry for prompt in model_wrap.conds.values() for entry in prompt]
@@ -64,7 +60,7 @@ class Steps(comfy.samplers.Sampler):
         def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
             x, sigma = x_BCTHW.to(noise), sigma.to(noise)
             share = None if sigma.ndim == 1 else level_shares(sigma, x)
-            give_levels(model_wrap.conds, share)
+            give_levels(model_wrap.conds, share, name)
             sigma_B = sigma if share is None else sigma.amax().expand(len(x))
             x0 = model_wrap(x, sigma_B, **extra_args)
             # Core takes x0 = x - sigma_B v; a cell at a share of that level goes as much less far.
@@ -89,17 +85,25 @@ def level_shares(sigma: Tensor, x_BCTHW: Tensor) -> Tensor:
     )
 
 
-def give_levels(conds: dict[str, list[dict]], share_B1THW: Tensor | None) -> None:
+DENOISE_MASK = "denoise_mask"  # what core's WAN22 and LTXV make timesteps of frames and tokens of
+
+
+class Levels(comfy.conds.CONDNoiseShape):
+    """Each cell's share of the step's level: a conditioning value that core cuts as it does x."""
+
+
+def give_levels(conds: dict[str, list[dict]], share_B1THW: Tensor | None, name: str) -> None:
     """Tell the network each cell's share of the step's level, or that all have the whole.
 
     It goes with the prompts of the run, which are the guider's own copies, so that core cuts it
-    with x for areas and context windows.
+    with x for areas and context windows; `name` is what the network's model class reads.
     """
     for entries in conds.values():
         for entry in entries:
-            entry["model_conds"] = {k: v for k, v in entry["model_conds"].items() if k != LEVELS}
+            given = entry["model_conds"].items()
+            entry["model_conds"] = {k: v for k, v in given if not isinstance(v, Levels)}
             if share_B1THW is not None:
-                entry["model_conds"][LEVELS] = comfy.conds.CONDNoiseShape(share_B1THW)
+                entry["model_conds"][name] = Levels(share_B1THW)
 
 
 class HostDenoiser:
@@ -136,12 +140,14 @@ class HostDenoiser:
 
 def check_fill(model: Any, state: DenoiseState) -> None:
     """ValueError where a run holds what is known in a way that the weights were not trained for."""
-    if state.fill == "frames" and bool((state.mask < 1).any()) and fill_mode(model) != "frames":
-        name = type(model.model).__name__
-        raise ValueError(
-            f"This run keeps known latents at noise level 0, for which MODEL, {name}, was not"
-            " trained: start it anew with this MODEL (Start Denoising)."
-        )
+    way = fill_mode(model, state.mask)
+    if state.fill in ("replace", way) or not bool((state.mask < 1).any()):
+        return
+    held = "at noise level 0" if state.fill == "frames" else "by its conditioning"
+    raise ValueError(
+        f"This run keeps known latents {held}, for which MODEL, {name_of(model)}, was not trained:"
+        " start it anew with this MODEL (Start Denoising)."
+    )
 
 
 def one_by_one(args: dict) -> list[Tensor]:

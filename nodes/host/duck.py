@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ...models.config import VAE_PRESETS
 from ...models.text import TextEncoder, Tokenizer
 from ...models.timeline import STRIDE, latent_frames, pixel_frames
 from ...models.transformer import PatchDiT
@@ -20,15 +21,57 @@ from ...models.video_vae import VideoVAE, nearest_valid
 from ..clips import samples_of
 
 
+class LatentSpace(Protocol):
+    """Between raw VAE means and what a network denoises; a VideoVAE is one too."""
+
+    def normalise(self, latent_BCTHW: Tensor, /) -> Tensor: ...
+
+    def denormalise(self, latent_BCTHW: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The latent space of weights whose VAE is elsewhere: mean and deviation of each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of_channels(cls, channels: int) -> Statistics:
+        """Wan 2.1's for 16 channels, Wan 2.2's for 48."""
+        config = VAE_PRESETS["wan2.2" if channels == 48 else "wan2.1"]
+        return cls(config.latent_mean, config.latent_std)
+
+    def normalise(self, latent_BCTHW: Tensor) -> Tensor:
+        return (latent_BCTHW - self.like(self.mean, latent_BCTHW)) / self.like(
+            self.std, latent_BCTHW
+        )
+
+    def denormalise(self, latent_BCTHW: Tensor) -> Tensor:
+        return latent_BCTHW * self.like(self.std, latent_BCTHW) + self.like(self.mean, latent_BCTHW)
+
+    @staticmethod
+    def like(values: tuple[float, ...], latent_BCTHW: Tensor) -> Tensor:
+        return latent_BCTHW.new_tensor(values).view(-1, 1, 1, 1)
+
+
 @dataclass(frozen=True)
 class Model:
-    """A MODEL where there is no ComfyUI: our network, and the VAE whose latents it denoises."""
+    """A MODEL where there is no ComfyUI: our network and the space of the latents it denoises.
+
+    `family` is as families.VideoModelFile has it; `noise_half` says which half of a pair it is.
+    """
 
     network: PatchDiT
-    vae: VideoVAE
+    latents: LatentSpace
+    family: str = "patchdit"
+    noise_half: str = ""  # "high" or "low"
 
 
-Load = Callable[[], torch.device]  # puts a module on its device for computing, and says which
+class Load(Protocol):
+    """Puts a module on its device for computing, with room for `memory` bytes more; says which."""
+
+    def __call__(self, memory: int = 0, /) -> torch.device: ...
 
 
 class Clip:
@@ -62,6 +105,9 @@ class Clip:
         return [[self.encode_from_tokens(tokens_BS), {"pooled_output": None}]]
 
 
+VALUES_PER_PIXEL = 2200  # that a Wan VAE's widest layers hold for one group of frames
+
+
 class Vae:
     """A VAE for core's VAE Decode and VAE Encode too; a batch of images counts as one clip."""
 
@@ -86,25 +132,22 @@ class Vae:
     def temporal_compression_decode(self) -> int:
         return self.first_stage_model.temporal_stride
 
-    @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """The latent_BCTHW of clips (B,F,H,W,3), or of one clip (F,H,W,3)."""
         clips_BFHWC = frames[None] if frames.ndim == 4 else frames
-        return self.first_stage_model.encode(self._to_video(clips_BFHWC)).float().cpu()
+        return torch.cat([self._encoded(clip_FHWC) for clip_FHWC in clips_BFHWC])
 
-    @torch.no_grad()
     def decode(self, latent_BCTHW: Tensor, **_options: Any) -> Tensor:
         """Clips (B,F,H,W,3); an image latent (B,C,H,W) counts as one frame."""
         latent = samples_of({"samples": latent_BCTHW}, self.latent_channels)
-        device = self._load()
-        return to_frames(self.first_stage_model.decode(latent.to(device)))
+        return torch.stack([torch.cat([*self.decode_stream(clip)]) for clip in latent.split(1)])
 
     def encode_tiled(self, frames: Tensor, **_tiling: Any) -> Tensor:
-        """As `encode`: this VAE is small enough to need no tiles."""
+        """As `encode`, which takes a few frames at a time: that bounds the memory in time."""
         return self.encode(frames)
 
     def decode_tiled(self, latent_BCTHW: Tensor, **_tiling: Any) -> Tensor:
-        """As `decode`: this VAE is small enough to need no tiles."""
+        """As `decode`, which makes a few frames at a time: that bounds the memory in time."""
         return self.decode(latent_BCTHW)
 
     @torch.no_grad()
@@ -117,12 +160,32 @@ class Vae:
     @torch.no_grad()
     def decode_stream(self, latent_1CTHW: Tensor) -> Iterator[Tensor]:
         """The frames of one clip as chunks_FHWC."""
-        for video in self.first_stage_model.decode_stream(latent_1CTHW.to(self._load())):
+        pixels = latent_1CTHW.shape[-2:].numel() * self.first_stage_model.spatial_stride**2
+        latent = latent_1CTHW.to(self._load(self._memory(pixels)), self.dtype)
+        for video in self.first_stage_model.decode_stream(latent):
             yield to_frames(video)[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.first_stage_model.conv1.weight.dtype
+
+    def _encoded(self, clip_FHWC: Tensor) -> Tensor:
+        """The latent_1CTHW of a clip."""
+        self.first_stage_model.check_frames(len(clip_FHWC))
+        groups = latent_frames(len(clip_FHWC)) - 1
+        chunks = clip_FHWC.split([1] + groups * [STRIDE])
+        return torch.cat([*self.encode_stream(iter(chunks))], dim=2)
+
+    def _memory(self, pixels: int) -> int:
+        """Bytes for the layers of one group of frames."""
+        return VALUES_PER_PIXEL * pixels * self.dtype.itemsize
 
     def _to_video(self, frames_BFHWC: Tensor) -> Tensor:
         """Video_BCFHW in -1..1 on the device."""
-        return frames_BFHWC[..., :3].movedim(-1, 1).to(self._load()).float() * 2 - 1
+        pixels = frames_BFHWC.shape[2:4].numel()
+        video = frames_BFHWC[..., :3].movedim(-1, 1).to(self._load(self._memory(pixels))).float()
+        return (video * 2 - 1).to(self.dtype)
 
 
 def to_frames(video_BCFHW: Tensor) -> Tensor:
@@ -139,6 +202,12 @@ def spatial_stride(vae: Any) -> int:
     """Pixels per latent row and column of any VAE for video; ValueError for one for images."""
     if getattr(vae, "latent_dim", 3) != 3:
         raise ValueError("This VAE is not for video; need the one of the video model in use.")
+    step = getattr(vae, "temporal_compression_decode", lambda: STRIDE)()
+    if step != STRIDE:
+        raise ValueError(
+            f"This VAE makes one latent of {step} frames; the verbs count by {STRIDE}: need the VAE"
+            " of Wan, HunyuanVideo or Blockworld."
+        )
     return int(vae.spacial_compression_decode())
 
 

@@ -17,10 +17,13 @@ class Facts:
 
 
 BLOCKWORLD = Facts(8, 33)
+WAN = Facts(16, 81)
+WAN_TI2V = Facts(24, 121)
+WAN_SHIFT = 8.0  # of core's Wan classes
 FAMILIES = {  # by the class of core's model; other Wan classes begin with WAN21 or WAN22
     "PatchDiTModel": BLOCKWORLD,
-    "WAN21": Facts(16, 81),
-    "WAN22": Facts(24, 121),
+    "WAN21": WAN,
+    "WAN22": WAN_TI2V,
     "HunyuanVideo": Facts(24, 129),
     "LTXV": Facts(25, 97),
 }
@@ -28,10 +31,11 @@ OTHERS = Facts(16, 81)
 
 
 def facts_of(model: Any) -> Facts:
-    """Facts of a MODEL; without ComfyUI every model is ours."""
+    """Facts of a MODEL; without ComfyUI its loader noted the family."""
     inner = getattr(model, "model", None)
     if inner is None:
-        return BLOCKWORLD
+        known = {"patchdit": BLOCKWORLD, "wan2.2-ti2v": WAN_TI2V}
+        return known.get(model.family, WAN)
     names = [kind.__name__ for kind in type(inner).__mro__]
     return next((FAMILIES[name] for name in names if name in FAMILIES), OTHERS)
 
@@ -40,4 +44,6 @@ def shift_of(model: Any, tokens: int) -> float:
     """The schedule's shift: by the number of tokens for our weights, else what the MODEL says."""
     if facts_of(model) is BLOCKWORLD:
         return shift_for(tokens)
+    if not hasattr(model, "get_model_object"):
+        return WAN_SHIFT
     return float(getattr(model.get_model_object("model_sampling"), "shift", 1.0))

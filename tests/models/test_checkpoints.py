@@ -1,4 +1,4 @@
-"""Which model a file holds, names in both directions, and strict loading."""
+"""Names in both directions, strict loading, our own files and what is no safetensors file."""
 
 import os
 import pickle
@@ -9,16 +9,16 @@ import torch
 
 from patchdit.models.checkpoints import (
     config_metadata,
-    find_transformer,
     from_diffusers,
     in_diffusers,
     load_strictly,
-    load_transformer,
     read_config,
     read_metadata,
+    read_part,
     save_checkpoint,
 )
-from patchdit.models.config import TRANSFORMER_PRESETS, TransformerConfig
+from patchdit.models.config import TRANSFORMER_PRESETS, TransformerConfig, VAEConfig
+from patchdit.models.tensor_files import read_header, read_tensors
 from patchdit.models.transformer import PatchDiT
 
 TINY = TransformerConfig(32, 48, 2, 2, in_channels=4, out_channels=4, text_width=12, text_length=5)
@@ -27,6 +27,7 @@ PUBLISHED = {
     "wan2.1-1.3b": (825, 1_418_996_800),
     "wan2.1-14b": (1095, 14_288_491_584),
     "wan2.1-i2v-14b": (1303, 16_394_878_784),
+    "wan2.1-vace-1.3b": (1264, 2_153_972_032),
     "wan2.1-flf2v-14b": (1304, 16_395_536_704),
     "wan2.2-14b": (1095, 14_288_491_584),
     "wan2.2-i2v-14b": (1095, 14_288_901_184),
@@ -50,11 +51,16 @@ def test_presets_have_the_published_tensors_and_parameters(shapes, preset):
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_names_map_to_diffusers_and_back(shapes, preset):
-    from diffusers import WanTransformer3DModel
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 
     c = TRANSFORMER_PRESETS[preset]
+    kind, control = WanTransformer3DModel, {}
+    if c.vace_blocks:
+        layers = list(range(0, c.layers, c.layers // c.vace_blocks))
+        kind, control = WanVACETransformer3DModel, {"vace_layers": layers}
     with torch.device("meta"):
-        theirs = WanTransformer3DModel(
+        theirs = kind(
+            **control,
             num_attention_heads=c.heads,
             attention_head_dim=c.head_width,
             in_channels=c.in_channels,
@@ -85,99 +91,15 @@ def test_unknown_names_are_refused():
             rename("blocks.0.surprise.weight")
 
 
-def write_shapes(path, tensors, metadata=None):
-    """A file whose header lists these shapes; as many bytes of data as they need, unwritten."""
-    import json
-    import struct
-
-    header, end = {"__metadata__": metadata or {}}, 0
-    for name, tensor in tensors.items():
-        size = tensor.numel()
-        entry = {"dtype": "F8_E4M3", "shape": list(tensor.shape), "data_offsets": [end, end + size]}
-        header[name], end = entry, end + size
-    text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)  # sparse: takes no room
-
-
-@pytest.mark.parametrize("preset", PUBLISHED)
-@pytest.mark.parametrize("flavour", ["original", "comfyui", "diffusers"])
-def test_published_files_are_told_by_their_header(shapes, preset, flavour, tmp_path):
-    tensors = shapes[preset]
-    if flavour == "comfyui":
-        tensors = {f"model.diffusion_model.{name}": t for name, t in tensors.items()}
-        tensors["vae.conv1.weight"] = torch.empty(1, device="meta")
-    if flavour == "diffusers":
-        tensors = {in_diffusers(name): t for name, t in tensors.items()}
-    path = tmp_path / "wan.safetensors"
-    write_shapes(path, tensors)
-    found = find_transformer(path)
-    assert found.config == TRANSFORMER_PRESETS[preset]
-    assert found.name == preset.replace("wan2.2-14b", "wan2.1-14b")  # the same shapes
-    assert set(found.names.values()) == set(shapes[preset])
-    assert set(found.names) == set(tensors) - {"vae.conv1.weight"}
-
-
-@pytest.mark.parametrize(
-    "extra, family",
-    [
-        ("vace_patch_embedding.weight", "Wan VACE"),
-        ("control_adapter.conv.weight", "camera control"),
-        ("blocks.0.self_attn.q.scale_weight", "fp8-scaled"),
-        ("blocks.0.self_attn.q.comfy_quant", "quantised"),
-        ("adaln_single.emb.timestep_embedder.linear_1.weight", "LTX-Video"),
-        ("txt_in.individual_token_refiner.blocks.0.norm1.weight", "HunyuanVideo"),
-        ("diffusion_model.blocks.0.self_attn.q.lora_A.weight", "LoRA"),
-    ],
-)
-def test_other_families_are_refused_by_name(shapes, extra, family, tmp_path):
-    path = tmp_path / "other.safetensors"
-    write_shapes(path, {**shapes["wan2.1-1.3b"], extra: torch.empty(1, device="meta")})
-    with pytest.raises(ValueError, match=rf"other.safetensors is a .*{family}.* not supported"):
-        find_transformer(path)
-
-
-def test_unheard_of_sizes_and_foreign_files_are_refused(shapes, tmp_path):
-    path = tmp_path / "other.safetensors"
-    sized = PatchDiT(replace(TRANSFORMER_PRESETS["wan2.1-1.3b"], layers=7), device="meta")
-    write_shapes(path, sized.state_dict())
-    with pytest.raises(ValueError, match="width 1536, 7 layers and 16 to 16 channels"):
-        find_transformer(path)
-    few = {k: v for k, v in shapes["wan2.1-1.3b"].items() if not k.startswith("patch_")}
-    write_shapes(path, few)
-    with pytest.raises(ValueError, match=r"lacks 1 tensors: patch_embedding\.weight"):
-        find_transformer(path)
-    save_checkpoint(path, {"something": torch.ones(2)})
-    with pytest.raises(ValueError, match="not a Wan transformer or one of ours"):
-        find_transformer(path)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-def test_our_files_carry_their_config(dtype, tmp_path):
+def test_our_files_carry_their_config(tmp_path):
     path = tmp_path / "ours.safetensors"
-    model = PatchDiT(replace(TINY, known_attends_known=True))
-    metadata = {**config_metadata(transformer=model.config), "licence": "MIT"}
-    save_checkpoint(path, model.state_dict(), metadata)
+    config = replace(TINY, known_attends_known=True)
+    metadata = {**config_metadata(transformer=config), "licence": "MIT"}
+    save_checkpoint(path, {"a": torch.ones(1)}, metadata)
     assert read_metadata(path)["licence"] == "MIT"
-    assert TransformerConfig(**read_config(path)["transformer"]) == model.config
-    loaded = load_transformer(path, dtype=dtype)
-    assert loaded.config == model.config and not loaded.training
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor.to(dtype or tensor.dtype))
-
-
-@torch.no_grad()
-def test_a_diffusers_file_of_ours_loads_by_its_own_names(tmp_path, monkeypatch):
-    monkeypatch.setitem(TRANSFORMER_PRESETS, "tiny", replace(TINY, width=256, text_length=512))
-    model = PatchDiT(TRANSFORMER_PRESETS["tiny"])
-    path = tmp_path / "theirs.safetensors"
-    save_checkpoint(path, {in_diffusers(k): v for k, v in model.state_dict().items()})
-    loaded = load_transformer(path)
-    assert find_transformer(path).name == "tiny"
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert TransformerConfig(**read_config(path)["transformer"]) == config
+    assert read_part(path, "transformer", TransformerConfig) == config
+    assert read_part(path, "vae", VAEConfig) is None
 
 
 def test_a_model_in_memory_keeps_its_own_type_and_room():
@@ -209,7 +131,7 @@ def test_unreadable_configs_are_refused(metadata, tmp_path):
     path = tmp_path / "ours.safetensors"
     save_checkpoint(path, {"a": torch.ones(1)}, {"patchdit.config": metadata})
     with pytest.raises(ValueError, match=r"unreadable patchdit\.config"):
-        find_transformer(path)
+        read_config(path)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +149,7 @@ def test_configs_that_are_not_ours_are_refused(config, why, tmp_path):
     with pytest.raises(
         ValueError, match=rf"ours.safetensors has a .*config we do not know .*{why}"
     ):
-        find_transformer(path)
+        read_part(path, "transformer", TransformerConfig)
 
 
 class Trap:
@@ -256,7 +178,7 @@ def test_only_whole_safetensors_files_are_opened(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
-            find_transformer(path)
+            read_header(path)
     assert not sprung.exists()
 
 
@@ -274,7 +196,7 @@ def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(start, tmp_path)
 def test_what_is_no_file_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "absent.safetensors"):
         with pytest.raises(ValueError, match=f"no file {path}"):
-            find_transformer(path)
+            read_header(path)
 
 
 def test_saved_files_can_be_read_by_others(tmp_path):
@@ -302,3 +224,14 @@ def test_a_save_that_cannot_be_leaves_nothing(place, tmp_path):
     with pytest.raises(ValueError, match=rf"Could not write .*{place}"):
         save_checkpoint(tmp_path / place, {"a": torch.ones(3)})
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "folder"}
+
+
+def test_what_is_read_does_not_keep_the_file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.randn(3, 5), "b": torch.arange(4), "c": torch.randn(0, 2).half()}
+    save_checkpoint(path, tensors)
+    held = read_tensors(path)
+    assert list(read_tensors(path, ["b"])) == ["b"]
+    path.write_bytes(b"\0" * path.stat().st_size)  # a mapping would show this
+    for name, tensor in tensors.items():
+        assert held[name].dtype == tensor.dtype and torch.equal(held[name], tensor)

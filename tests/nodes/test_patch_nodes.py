@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from patchdit.models.flow import finish
+from patchdit.models.patch_picture import principal_colours
 from patchdit.nodes import host
 from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
@@ -64,6 +68,9 @@ def times(patches):
         (dict(by="time in seconds", start=1.3), [0, 0, 1]),  # frame 5, under way
         (dict(by="all"), [1, 1, 1]),
         (dict(by="all", invert=True), [0, 0, 0]),
+        (dict(by="brush"), [0, 0, 0]),
+        (dict(by="brush", brush="3x2x4 0:0-7 2:0-7"), [1, 0, 1]),
+        (dict(by="brush", brush="3x2x4 0:0-7 2:0-7", invert=True), [0, 1, 0]),
     ],
 )
 def test_time(settings, wanted):
@@ -79,6 +86,28 @@ def test_a_box_in_pixels_is_the_box_in_fractions(channels, cell):
     sizes = dict(x=0.25 * columns, y=0.5 * rows, width=0.3 * columns, height=0.25 * rows)
     pixels, count = select(patches, by="box in pixels", **sizes)
     assert torch.equal(fractions.selected_BL, pixels.selected_BL) and count == 3 * 2
+
+
+def picture_of(shown):
+    view = shown.ui["patchdit_grid"][0]
+    data = base64.b64decode(view["picture"].partition("base64,")[2])
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return view, torch.from_numpy(image.copy()).float() / 255
+
+
+def test_the_brush_is_told_the_grid_and_a_picture_of_every_time():
+    """The latent's own colours bit for bit; decoded frames in size: the last of each time."""
+    patches = patched(batch=2)
+    view, image = picture_of(SelectPatches.execute(patches, **DEFAULTS))
+    assert (view["t"], view["h"], view["w"]) == (3, 2, 4)
+    assert [list(span) for span in view["spans"]] == [[0, 0], [1, 4], [5, 8]]
+    colours = principal_colours(UnpatchifyLatent.execute(patches).args[0]["samples"][0])
+    assert torch.equal((colours * 255).round(), (image * 255).round().unflatten(0, (3, 4)))
+    frames = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 600, 1200, 3)
+    _, image = picture_of(SelectPatches.execute(patches, **DEFAULTS, frames=frames))
+    assert image.shape == (3 * 256, 512, 3)  # made smaller: its long side is at most 512
+    for time, grey in enumerate((0.0, 0.5, 1.0)):
+        assert (image[time * 256 + 8 : time * 256 + 248] - grey).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("shape", [(32, 64), (1, 32, 64), (9, 32, 64), (9, 7, 11), (9, 2, 4)])
@@ -122,6 +151,7 @@ def test_selections_add_up_and_nothing_is_written_into_inputs():
         (dict(by="mask"), "needs a mask; connect one"),
         (dict(by="mask", mask=torch.ones(5, 8, 8)), "mask has 5 frames; need 1 .* its 9"),
         (dict(by="random", share=2.0), "share of 2"),
+        (dict(by="brush", brush="5x2x4 0:1"), "on a grid of 5x2x4 .* these are 3x2x4: paint again"),
     ],
 )
 def test_bad_settings_are_one_sentence(settings, said):
@@ -225,6 +255,6 @@ def test_the_template_runs_without_comfyui(node_classes, weights, tmp_path, monk
                 node["inputs"][name] = value
     with use_session(Session(tmp_path, tmp_path, tmp_path, lambda *step: None)):
         shown = asyncio.run(run(read_graph(prompt, classes), None, lambda node: None))
-    files = [image for outcome in shown.values() for image in outcome["images"]]
+    files = [image for outcome in shown.values() for image in outcome.get("images", [])]
     assert sum(file["filename"].endswith(".mp4") for file in files) == 2
     assert sum(file["filename"].endswith(".png") for file in files) == 5

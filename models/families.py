@@ -1,0 +1,267 @@
+"""Video models in files of every public layout: told by their header alone, loaded by tensors.
+
+While loading no more than one tensor is in memory besides the weights, and no file stays open.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention, sdpa
+from .blocks import Cast
+from .checkpoints import check_fit, config_of_part, configs_of
+from .config import TRANSFORMER_PRESETS, TransformerConfig
+from .foreign_files import NO_MODEL, what_else
+from .quantised import (
+    FLOATS8,
+    WEIGHT_SCALES,
+    Quantisation,
+    check_format,
+    dequantise,
+    find_quantisation,
+    is_extra,
+    layer_json,
+    unsupported,
+)
+from .tensor_files import DTYPES, StoredTensor
+from .transformer import PatchDiT, use_as_is
+from .wan_layouts import PREFIXES, config_of, family_of, original_names, own_tensors, size_of
+from .weight_sets import WeightSet, check_room, find_weights, read_all
+
+TITLES = {
+    "wan2.1-t2v": "Wan 2.1 T2V",
+    "wan2.1-i2v": "Wan 2.1 I2V",
+    "wan2.1-flf2v": "Wan 2.1 FLF2V",
+    "wan2.1-vace": "Wan VACE",
+    "wan2.1-fun-inp": "Wan 2.1 Fun-InP",
+    "wan2.2-t2v": "Wan 2.2 T2V",
+    "wan2.2-i2v": "Wan 2.2 I2V",
+    "wan2.2-ti2v": "Wan 2.2 TI2V",
+    "patchdit": "PatchDiT",
+}
+KIND_WORDS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8"}
+
+
+@dataclass(frozen=True)
+class VideoModelFile:
+    """A video model found in a file or set of shards; nothing but headers has been read."""
+
+    path: Path
+    family: str  # a key of TITLES
+    label: str  # for people: family, size, type, naming
+    config: TransformerConfig
+    preset: str  # of config.TRANSFORMER_PRESETS; empty for other sizes
+    noise: str  # "high" or "low" for one half of a pair, by the file's name; else empty
+    quantisation: Quantisation
+    tensors: dict[str, StoredTensor]  # our name -> where it lies, scales included
+
+    @property
+    def names(self) -> dict[str, tuple[Path, str]]:
+        """Our name -> the file that it lies in and its name there."""
+        return {name: (tensor.file, tensor.name) for name, tensor in self.tensors.items()}
+
+    @property
+    def weights(self) -> dict[str, StoredTensor]:
+        """The network's own tensors, without the scales of 8-bit layers."""
+        return {name: tensor for name, tensor in self.tensors.items() if not is_extra(name)}
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.bytes for tensor in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        return sum(torch.Size(tensor.shape).numel() for tensor in self.weights.values())
+
+    @property
+    def kind(self) -> str:
+        """The type of most of the blocks' matrices, as the file calls it."""
+        return most_common_kind(matrices(self.tensors))
+
+    @property
+    def quantised(self) -> bool:
+        """Whether weights must be spelled out before they can be computed with."""
+        return any(t.kind in FLOATS8 or t.kind not in DTYPES for t in self.weights.values())
+
+    def default_dtype(self, device: torch.device | str = "cpu") -> torch.dtype:
+        """The file's own; for 8-bit and GGUF files bfloat16, or float32 on the CPU."""
+        if not self.quantised:
+            return DTYPES[self.kind]
+        return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
+def find_video_model(path: str | Path) -> VideoModelFile:
+    """Which video model a file, any shard of a set, an index or a folder holds.
+
+    Reads headers only. A ValueError says in one sentence what the file holds instead, which tensors
+    it lacks or has too many (the first five and how many), or which shard is missing.
+    """
+    found = find_weights(path)
+    refuse_others(found)
+    tensors, prefix = own_tensors(found.tensors)
+    own = config_of_part(found.metadata, "transformer", TransformerConfig, found.file)
+    naming = "our own names"
+    if own is None:
+        tensors, diffusers = original_names(tensors, found.file)
+        naming = "diffusers names" if diffusers else "original names"
+        naming = "ComfyUI names" if prefix == PREFIXES[0] else naming
+    quantisation = find_quantisation(tensors, found.metadata, found.file)
+    check_kinds(tensors, found.file)
+    shapes = {name: tensor.shape for name, tensor in tensors.items() if not is_extra(name)}
+    config = own or config_of(shapes, found.file)
+    check_fit(PatchDiT(config, device="meta").state_dict(), shapes, found.file)
+    family, noise = ("patchdit", "") if own else family_of(config, found.path)
+    preset = next((name for name, known in TRANSFORMER_PRESETS.items() if known == config), "")
+    label = ", ".join(
+        [
+            f"{TITLES[family]} {size_of(preset, shapes)}",
+            *([f"{noise}-noise half"] if noise else []),
+            kind_word(tensors, quantisation),
+            naming,
+            *([f"{found.shards} shards"] if found.shards > 1 else []),
+        ]
+    )
+    return VideoModelFile(found.path, family, label, config, preset, noise, quantisation, tensors)
+
+
+def refuse_others(found: WeightSet) -> None:
+    """Raise a ValueError that names what a file holds if it is no video model of ours or Wan's."""
+    parts = configs_of(found.metadata, found.file)
+    if "transformer" in parts:
+        return
+    if parts:
+        raise ValueError(f"{found.file} is our own {', '.join(parts)}; need a transformer file.")
+    if found.architecture not in ("", "wan"):
+        raise ValueError(
+            f"{found.file} is a {found.architecture} GGUF file, which is not supported; need wan."
+        )
+    names = set(own_tensors(found.tensors)[0])
+    if any(name.startswith("vace_") for name in names) and not any(
+        name.startswith("blocks.") for name in names
+    ):
+        raise ValueError(
+            f"{found.file} holds only the VACE module; choose the full VACE file, base included."
+        )
+    what = what_else(names, NO_MODEL)
+    if what:
+        raise ValueError(
+            f"{found.file} is a {what} file, which is not supported; need a Wan model."
+        )
+
+
+def check_kinds(tensors: Mapping[str, StoredTensor], file: str) -> None:
+    """Raise a ValueError unless all weights are floats or blocks of GGUF that we can spell out."""
+    for name, tensor in tensors.items():
+        if name.endswith(".comfy_quant"):
+            check_format(read_text(tensor), file)
+        elif not is_extra(name):
+            blocks = tensor.kind not in DTYPES and tensor.file.suffix.lower() == ".gguf"
+            if not blocks and not DTYPES.get(tensor.kind, torch.uint8).is_floating_point:
+                raise ValueError(unsupported(file, tensor.kind))
+
+
+def read_text(stored: StoredTensor) -> str:
+    return bytes(next(read_all([stored])).flatten().tolist()).decode("utf-8", "replace")
+
+
+def matrices(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The weights that make up nearly all of a large model: the rest may be of other types."""
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.startswith("blocks.") and name.endswith(".weight") and len(tensor.shape) == 2
+    }
+
+
+def most_common_kind(tensors: Mapping[str, StoredTensor]) -> str:
+    sizes: Counter[str] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.kind] += tensor.bytes
+    return sizes.most_common(1)[0][0]
+
+
+def kind_word(tensors: Mapping[str, StoredTensor], quantisation: Quantisation) -> str:
+    kind = most_common_kind(matrices(tensors))
+    if any(tensor.file.suffix.lower() == ".gguf" for tensor in tensors.values()):
+        return f"GGUF {kind}"
+    return quantisation.scheme or KIND_WORDS.get(kind, kind)
+
+
+def load_video_model(
+    file: VideoModelFile,
+    dtype: torch.dtype | None = None,
+    operations: Any = nn,
+    attention: Attention = sdpa,
+    cast: Cast = use_as_is,
+    device: torch.device | str = "cpu",
+) -> PatchDiT:
+    """The network with its weights on `device`, in evaluation mode, all of one type.
+
+    That is `dtype`, or the file's own; 8-bit floats and blocks of GGUF are spelled out, by default
+    as bfloat16 (on the CPU float32). A ValueError if the machine's memory cannot hold it.
+    """
+    dtype = dtype or file.default_dtype(device)
+    if torch.device(device).type == "cpu":
+        check_room(file.parameters * dtype.itemsize, f"{file.path.name} as {dtype_name(dtype)}")
+    model = PatchDiT(file.config, operations, attention, cast, device="meta")
+    weights = in_file_order(file.weights)
+    for name, stored in zip(weights, read_all(weights.values(), dtype), strict=True):
+        weight = dequantise(stored, scale_of(file, name), dtype)
+        give_weight(model, name, weight.to(device))
+    return model.eval()
+
+
+def read_state(
+    file: VideoModelFile, gguf_dtype: torch.dtype = torch.bfloat16
+) -> Iterator[tuple[str, Tensor]]:
+    """(our name, tensor as stored), one at a time, for a host with 8-bit layers of its own.
+
+    Scales come under the names of their scheme: `L.scale_weight` and the root's `scaled_fp8`, or
+    `L.weight_scale` and `L.comfy_quant`, which is made where the file says it in its metadata.
+    Blocks of GGUF are spelled out as `gguf_dtype`. A ValueError, before anything is read, if the
+    machine's memory cannot hold it.
+    """
+    check_room(file.bytes, file.path.name)
+    return stored_state(file, gguf_dtype)
+
+
+def stored_state(file: VideoModelFile, gguf_dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    tensors = in_file_order(file.tensors)
+    yield from zip(tensors, read_all(tensors.values(), gguf_dtype), strict=True)
+    ours = {stored.name: name for name, stored in file.tensors.items()}
+    for layer, text in file.quantisation.layers:
+        weight = ours.get(f"{layer}.weight", f"{layer}.weight")
+        name = weight.removesuffix(".weight") + ".comfy_quant"
+        if weight in file.tensors and name not in file.tensors:  # not of a model that lies beside
+            yield name, layer_json(text)
+
+
+def in_file_order(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Sorted by where they lie, so that a disk reads on without seeking."""
+    return dict(sorted(tensors.items(), key=lambda item: (str(item[1].file), item[1].offset)))
+
+
+def scale_of(file: VideoModelFile, name: str) -> Tensor | None:
+    """What the values of an 8-bit weight are multiplied by; None where they are not."""
+    layer = name.removesuffix(".weight")
+    for end in WEIGHT_SCALES:
+        if name.endswith(".weight") and layer + end in file.tensors:
+            return next(read_all([file.tensors[layer + end]]))
+    return None
+
+
+def give_weight(model: nn.Module, name: str, weight: Tensor) -> None:
+    """Put a weight in the place of a meta parameter, which it fits."""
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, nn.Parameter(weight, requires_grad=False))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

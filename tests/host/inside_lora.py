@@ -1,0 +1,107 @@
+"""LoRAs in the process of a real ComfyUI: our patches against core's own, weight by weight.
+
+test_lora.py runs this file by ComfyUI's own Python.
+"""
+
+from __future__ import annotations
+
+import comfy.sd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from patchdit.models.checkpoints import in_diffusers
+from patchdit.nodes import host
+from patchdit.nodes.host.lora_comfyui import add_lora
+
+from ..nodes.conftest import model, parts
+
+__all__ = ["model", "parts"]  # fixtures
+
+PREFIX = "diffusion_model."
+MODULES = ["blocks.0.self_attn.q", "blocks.1.ffn.2", "patch_embedding", "head.head"]
+
+
+def random(*shape):
+    return torch.randn(shape)
+
+
+def factors(model, module):
+    weight = model.model_state_dict()[f"{PREFIX}{module}.weight"]
+    kernel = (1,) * (weight.ndim - 2)
+    return random(len(weight), 2, *kernel), random(2, *weight.shape[1:])
+
+
+def comfyui(module):
+    return f"diffusion_model.{module}"
+
+
+def kohya(module):
+    return "lora_unet_" + module.replace(".", "_")
+
+
+@pytest.fixture(params=[comfyui, kohya])
+def tensors(request, model):
+    torch.manual_seed(0)
+    spell, held = request.param, {}
+    for module in MODULES:
+        up, down = factors(model, module)
+        held |= {f"{spell(module)}.lora_up.weight": up, f"{spell(module)}.lora_down.weight": down}
+        held[f"{spell(module)}.alpha"] = torch.tensor(3.0)
+    bias = model.model_state_dict()[f"{PREFIX}{MODULES[0]}.bias"]
+    norm = model.model_state_dict()[f"{PREFIX}blocks.0.norm3.weight"]
+    held[f"{spell(MODULES[0])}.diff_b"] = random(*bias.shape)
+    held[f"{spell('blocks.0.norm3')}.diff"] = random(*norm.shape)
+    return held
+
+
+def patched_weights(model):
+    with torch.inference_mode():
+        model.patch_model()
+        weights = {n: w.clone() for n, w in model.model_state_dict(PREFIX).items()}
+        model.unpatch_model()
+    return weights
+
+
+def test_the_merge_is_cores(model, tensors, tmp_path):
+    path = tmp_path / "style.safetensors"
+    save_file(tensors, str(path))
+    before, uuid = patched_weights(model), model.patches_uuid
+    ours = add_lora(model, path, -0.7)
+    theirs, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), -0.7, 0)
+    mine, cores = patched_weights(ours), patched_weights(theirs)
+    for name, weight in cores.items():
+        assert (mine[name] - weight).abs().max() < 1e-6, name
+    changed = {name for name in before if not torch.equal(before[name], mine[name])}
+    assert changed == set(ours.patches) == set(theirs.patches) and len(changed) == 6
+    assert model.patches_uuid == uuid != ours.patches_uuid and not model.patches
+    assert host.fingerprint(ours) != host.fingerprint(model)
+    after = patched_weights(model)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_diffusers_names_do_the_same(model, tmp_path):
+    torch.manual_seed(0)
+    plain, renamed = {}, {}
+    for module in MODULES:
+        for way, factor in zip("BA", factors(model, module), strict=True):
+            theirs = in_diffusers(f"{module}.weight").removesuffix(".weight")
+            plain[f"{module}.lora_{way}.weight"] = factor
+            renamed[f"transformer.{theirs}.lora_{way}.weight"] = factor.clone()
+    weights = []
+    for name, held in (("plain", plain), ("renamed", renamed)):
+        path = tmp_path / f"{name}.safetensors"
+        save_file(held, str(path))
+        weights.append(patched_weights(add_lora(model, path, 1.0)))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_nothing_of_a_file_for_another_model_is_put_on(model, tmp_path):
+    path = tmp_path / "big.safetensors"
+    names = "up", "down"
+    pair = random(96, 2), random(2, 96)
+    module = "blocks.0.self_attn.q"
+    save_file({f"{module}.lora_{n}.weight": t for n, t in zip(names, pair, strict=True)}, str(path))
+    with pytest.raises(ValueError, match="a network 96 wide, the model is 48"):
+        add_lora(model, path, 1.0)
+    assert not model.patches

@@ -1,0 +1,215 @@
+"""Runs that two models share: one takes the steps at high noise, the other those at low noise."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from patchdit.models.flow import start
+from patchdit.models.journal import Journal
+from patchdit.models.transformer import PatchDiT
+from patchdit.nodes import host
+from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
+from patchdit.nodes.extend import ExtendVideo
+from patchdit.nodes.host.duck import Model
+from patchdit.nodes.remix import RemixVideo
+from patchdit.nodes.run_files import save_denoising
+from patchdit.nodes.sampling import advance, begin, sample
+from patchdit.nodes.steps import LoadDenoiseState
+from patchdit.nodes.stitch import StitchVideos
+from patchdit.nodes.types import Denoising
+from patchdit.standalone.host import InterruptProcessingException, Session, use_session
+
+from .conftest import TRANSFORMER
+from .test_denoise import EMPTY
+from .test_fill import CONFIGS, network_model
+from .test_resume import state_files
+
+SIGMAS = torch.tensor([1.0, 0.95, 0.9, 0.6, 0.3, 0.0])
+
+
+@pytest.fixture
+def low(parts):
+    network = deepcopy(parts.transformer)
+    with torch.no_grad():
+        network.head.head.weight.mul_(1.5)
+    return host.make_model(network, parts.vae)
+
+
+@pytest.fixture
+def calls(model, low):
+    """Which model was called at which timestep, in order."""
+    seen = []
+    handles = [
+        each.network.register_forward_pre_hook(
+            lambda _, args, name=name: seen.append((name, round(float(args[1].max()))))
+        )
+        for name, each in (("high", model), ("low", low))
+    ]
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+def begun(model, low, prompts, boundary=0.9, solver="unipc", seed=1):
+    late = {"model_low": low, "boundary": boundary}
+    return StartDenoising.execute(
+        model, *prompts, EMPTY, SIGMAS, seed, 1.0, solver, "", **late
+    ).args[0]
+
+
+def finished(run):
+    return FinishDenoising.execute(run).args[0]["samples"]
+
+
+@pytest.mark.parametrize(
+    ("boundary", "at", "until", "spans"),
+    [
+        (0.9, 0, 5, [("high", 3), ("low", 5)]),  # a step at the boundary is the high one's
+        (0.9, 0, 3, [("high", 3)]),
+        (0.9, 2, 4, [("high", 3), ("low", 4)]),
+        (0.9, 3, 5, [("low", 5)]),
+        (1.0, 0, 5, [("high", 1), ("low", 5)]),
+        (0.0, 0, 5, [("high", 5)]),
+        (0.9, 2, 2, []),
+    ],
+)
+def test_who_takes_which_steps(boundary, at, until, spans):
+    state = start(EMPTY["samples"], None, SIGMAS, 1)
+    run = Denoising("high", [], [], 1.0, state, model_low="low", boundary=boundary)
+    assert run.spans(at, until) == spans
+    alone = replace(run, model_low=None)
+    assert alone.spans(at, until) == ([("high", until)] if at < until else [])
+
+
+@pytest.mark.parametrize("solver", ["euler", "unipc"])
+def test_steps_one_by_one_are_one_run(model, low, prompts, calls, solver):
+    run = begun(model, low, prompts, solver=solver)
+    whole = finished(run)
+    expected = [("high", 1000), ("high", 950), ("high", 900), ("low", 600), ("low", 300)]
+    assert calls == expected
+    for _ in range(5):
+        run = DenoiseStep.execute(run, 1).args[0]
+    assert torch.equal(finished(run), whole) and calls == expected * 2
+    assert not torch.equal(whole, finished(begun(model, None, prompts, solver=solver)))
+
+
+def test_the_same_model_twice_is_that_model(model, prompts):
+    assert torch.equal(
+        finished(begun(model, model, prompts)), finished(begun(model, None, prompts))
+    )
+
+
+def halves(parts, high="high", low="low"):
+    return [Model(parts.transformer, parts.vae, noise_half=half) for half in (high, low)]
+
+
+def test_high_without_low_and_swapped_halves(parts, prompts):
+    high, low = halves(parts)
+    begun(high, low, prompts)
+    begun(low, None, prompts)  # for a run that begins at low noise
+    with pytest.raises(ValueError, match=r"is the high-noise half .* to model_low"):
+        begun(high, None, prompts)
+    with pytest.raises(ValueError, match="swapped"):
+        begun(low, high, prompts)
+
+
+def test_two_models_that_do_not_belong_together(parts, model, prompts):
+    plain = replace(TRANSFORMER, frame_timesteps=False, known_attends_known=False)
+    others = [
+        network_model(parts, CONFIGS["wan"]),
+        network_model(parts, CONFIGS["vace"]),
+        Model(PatchDiT(plain), parts.vae),
+        Model(PatchDiT(replace(TRANSFORMER, in_channels=48, out_channels=48)), parts.vae),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match=r"model_low .* differ .* connect two halves"):
+            begun(model, other, prompts)
+
+
+def test_journal_keys_are_of_both_models(model, low, prompts, tmp_path):
+    def key(model_low, boundary=0.9):
+        run = begun(model, model_low, prompts, boundary)
+        return advance(run, 5, Journal(tmp_path)).keys  # pyright: ignore
+
+    keys = [key(None), key(low), key(model), key(low, 0.5)]
+    assert len(set(keys)) == 4 and key(low) == keys[1]
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_a_cancelled_run_has_lost_no_step(model, low, prompts, tmp_path, calls, at):
+    """The journal writes at most every 5 s; what was done since is written when a run stops."""
+    given = model, *prompts, 1.0, EMPTY, SIGMAS, 1, "unipc"
+    late = {"model_low": low, "boundary": 0.9}
+    whole = sample(*given, **late)["samples"]
+
+    def report(node, value, total):
+        if value == at:
+            session.interrupt.set()
+
+    session = Session(on_progress=report)
+    with use_session(session), pytest.raises(InterruptProcessingException):
+        sample(*given, journal=Journal(tmp_path, 1e6), **late)
+    assert len(state_files(tmp_path)) == 1
+    done = len(calls)
+    assert torch.equal(sample(*given, journal=Journal(tmp_path, 1e6), **late)["samples"], whole)
+    assert len(calls) - done == 10 - done
+
+
+def test_a_run_that_fails_at_its_first_step_writes_nothing(model, prompts, tmp_path):
+    class Broken(Exception):
+        pass
+
+    def fail(*_):
+        raise Broken
+
+    handle = model.network.register_forward_pre_hook(fail)
+    with pytest.raises(Broken):
+        sample(model, *prompts, 1.0, EMPTY, SIGMAS, 1, journal=Journal(tmp_path, 0))
+    handle.remove()
+    assert state_files(tmp_path) == []
+
+
+def test_a_saved_run_goes_on_with_both(model, low, prompts, tmp_path):
+    with use_session(Session(output_directory=tmp_path)):
+        run = begun(model, low, prompts)
+        path = save_denoising(advance(run, 2), "state")
+        again = LoadDenoiseState.execute(path.name, model, model_low=low, boundary=0.9).args[0]
+        assert torch.equal(finished(again), finished(run))
+
+
+@pytest.fixture
+def settings(model, low, vae, prompts):
+    return {
+        "vae": vae, "fps": 8.0, "model": model, "positive": prompts[0], "window": 17,
+        "negative": prompts[1], "seed": 5, "steps": 3, "cfg": 1.0, "context": 0,
+        "generate_fps": 0.0, "checkpoint": False, "model_low": low, "boundary": 0.7,
+    }  # fmt: skip
+
+
+EXTEND = {"direction": "forwards", "from_frame": -1, "seeds": "", "drift_limit": 0.0}
+STITCH = {"fit": "crop", "crossfade": 0.0, "strength": 1.0}
+REMIX = {"strength": 1.0, "source_cfg": 1.0}
+
+
+@pytest.mark.parametrize("verb", ["extend", "bridge", "transform", "noise", "flow edit"])
+def test_verbs_share_their_runs(settings, calls, prompts, verb):
+    clip = torch.rand(9, 32, 32, 3)
+    if verb == "extend":
+        ExtendVideo.execute(video=clip, seconds=0.5, **settings, **EXTEND)
+    elif verb in ("bridge", "transform"):
+        pair = {"video_a": clip, "video_b": clip, "seconds": 1.0, "mode": verb}
+        StitchVideos.execute(**pair, **settings, **STITCH, positive_b=prompts[1])
+    else:
+        rest = {name: value for name, value in settings.items() if name != "generate_fps"}
+        RemixVideo.execute(video=clip, source=prompts[1], method=verb, **rest, **REMIX)
+    assert {name for name, _ in calls} == {"high", "low"}
+    assert all((name == "high") == (timestep >= 700) for name, timestep in calls)
+
+
+def test_begin_takes_the_boundary_of_wan_by_default(model, low, prompts):
+    run = begin(model, *prompts, 1.0, EMPTY, SIGMAS, 1, model_low=low)
+    assert run.spans(0, 5) == [(model, 3), (low, 5)] and run.boundary == 0.875

@@ -1,0 +1,249 @@
+"""What the host keeps and shows: settings, workflows, uploads, outputs, and nothing beside them."""
+
+import json
+
+import aiohttp
+import cv2
+import numpy as np
+import pytest
+from yarl import URL
+
+from .serving import serve
+
+OUTSIDE = [
+    "../secret.txt",
+    "a/../../secret.txt",
+    "/etc/passwd",
+    "..\\secret.txt",
+    "C:\\secret.txt",
+    "C:/secret.txt",
+    "a\0.txt",
+    "a\n.txt",
+    "..",
+    ".",
+    "",
+    "link/secret.txt",
+    "ring/a",
+]
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A base directory with a secret beside it, and links that lead there and nowhere."""
+    (tmp_path / "secret.txt").write_text("secret")
+    base = tmp_path / "base"
+    for folder in ("user/default/workflows", "input", "output/sub", "temp"):
+        (base / folder).mkdir(parents=True)
+    for folder in ("user/default", "input", "output"):
+        (base / folder / "link").symlink_to(tmp_path, target_is_directory=True)
+        (base / folder / "ring").symlink_to(base / folder / "ring")
+    return base
+
+
+def escape(name):
+    return "".join(f"%{byte:02X}" for byte in name.encode())
+
+
+@pytest.mark.parametrize("name", OUTSIDE, ids=ascii)
+def test_no_name_leads_out_of_the_folders(base, name):
+    async def scenario(client):
+        def url(path):
+            return URL(path, encoded=True)
+
+        hostile = escape(name)
+        asked = [
+            ("GET", f"/api/userdata/{hostile}"),
+            ("POST", f"/api/userdata/{hostile}"),
+            ("DELETE", f"/api/userdata/{hostile}"),
+            ("POST", f"/userdata/{hostile}/move/b"),
+            ("POST", f"/userdata/mine.json/move/{hostile}"),
+            ("GET", f"/userdata?dir={hostile}"),
+            ("GET", f"/view?filename={hostile}&type=output"),
+            ("GET", f"/view?filename=secret.txt&subfolder={hostile}&type=input"),
+            ("GET", f"/view?filename={hostile}%20%5Binput%5D"),
+            ("GET", f"/extensions/ComfyUI-PatchDiT/{hostile}"),
+            ("GET", f"/api/workflow_templates/ComfyUI-PatchDiT/{hostile}"),
+        ]
+        await client.post("/userdata/mine.json", data=b"{}")
+        answers = []
+        for method, path in asked:
+            answer = await client.request(
+                method, url(path), data=b"x" if method == "POST" else None
+            )
+            answers.append((method, path, answer.status, await answer.read()))
+        form = aiohttp.FormData()
+        form.add_field("image", b"x", filename="a.png")
+        form.add_field("subfolder", name)
+        answer = await client.post("/upload/image", data=form)
+        return answers, answer.status
+
+    answers, uploaded = serve(base, scenario)
+    for method, path, status, body in answers:
+        assert 400 <= status < 500, (method, path, status)
+        assert body != b"secret"
+    assert uploaded in (400, 403) or name in ("", ".")  # the folder itself
+    assert (base.parent / "secret.txt").read_text() == "secret"
+    assert sorted(path.name for path in base.parent.iterdir()) == ["base", "secret.txt"]
+    assert (base / "user/default/mine.json").read_text() == "{}"
+
+
+def test_workflows_are_listed_saved_moved_and_deleted(base):
+    async def scenario(client):
+        saved = {"größe": 1}
+        path = "/api/userdata/workflows%2Fmine%20%C3%BC.json"
+        answer = await client.post(f"{path}?full_info=true&overwrite=false", json=saved)
+        info = await answer.json()
+        assert info["path"] == "workflows/mine ü.json" and info["size"] > 0
+        assert (await client.post(f"{path}?overwrite=false", json={})).status == 409
+        assert await (await client.get(path)).json() == saved
+        listing = "/api/userdata?dir=workflows&recurse=true&split=false&full_info=true"
+        assert [f["path"] for f in await (await client.get(listing)).json()] == ["mine ü.json"]
+        split = await (await client.get("/userdata?dir=workflows&split=true")).json()
+        assert split == [["mine ü.json", "mine ü.json"]]
+        moved = await client.post(f"{path}/move/workflows%2Fsub%2Fb.json?overwrite=false")
+        assert await moved.json() == "workflows/sub/b.json"
+        whole = await (await client.get("/v2/userdata?path=workflows")).json()
+        assert [(e["path"], e["type"]) for e in whole] == [
+            ("workflows/sub", "directory"),
+            ("workflows/sub/b.json", "file"),
+        ]
+        assert (await client.delete("/userdata/workflows%2Fsub%2Fb.json")).status == 204
+        assert (await client.get("/userdata/workflows%2Fsub%2Fb.json")).status == 404
+        assert (await client.get("/userdata?dir=nowhere")).status == 404
+        assert (await client.get("/userdata")).status == 400
+
+    serve(base, scenario)
+
+
+def test_settings_outlive_the_host(base):
+    async def first(client):
+        assert (await (await client.get("/api/settings")).json())["Comfy.TutorialCompleted"] is True
+        assert (await client.post("/api/settings", json={"a": 1, "b": 2})).status == 200
+        assert (await client.post("/api/settings/b", json=[3])).status == 200
+        assert await (await client.get("/api/settings/none")).json() is None
+
+    async def second(client):
+        assert await (await client.get("/api/settings/b")).json() == [3]
+        return await (await client.get("/settings")).json()
+
+    serve(base, first)
+    assert serve(base, second)["a"] == 1
+    stored = json.loads((base / "user/default/comfy.settings.json").read_text())
+    assert stored == {"a": 1, "b": [3]}
+
+
+def test_broken_settings_are_kept_beside_new_ones(base):
+    (base / "user/default/comfy.settings.json").write_text('{"a": ')
+
+    async def scenario(client):
+        await client.post("/settings", json={"b": 1})
+        return await (await client.get("/settings/b")).json()
+
+    assert serve(base, scenario) == 1
+    assert (base / "user/default/comfy.settings.broken.json").read_text() == '{"a": '
+
+
+def test_a_page_that_opens_a_template_starts_empty(base):
+    async def scenario(client):
+        await client.post("/settings", json={"Comfy.TutorialCompleted": True})
+        page = {"Referer": str(client.make_url("/?template=text_to_video"))}
+        told = [await client.get("/api/settings", headers=headers) for headers in (page, {})]
+        return [(await answer.json())["Comfy.TutorialCompleted"] for answer in told]
+
+    assert serve(base, scenario) == [False, True]
+
+
+def form(data, name="a.png", **fields):
+    form = aiohttp.FormData()
+    for key, value in fields.items():
+        form.add_field(key, value)
+    form.add_field("image", data, filename=name)
+    return form
+
+
+def test_uploads_never_replace_others_unless_told(base):
+    async def scenario(client):
+        names = []
+        for data, more in ((b"1", {}), (b"2", {}), (b"1", {}), (b"3", {"overwrite": "true"})):
+            answer = await client.post("/api/upload/image", data=form(data, **more))
+            names.append((await answer.json())["name"])
+        sub = await client.post("/upload/image", data=form(b"4", type="temp", subfolder="x/y"))
+        assert await sub.json() == {"name": "a.png", "subfolder": "x/y", "type": "temp"}
+        assert (await client.post("/upload/image", data=form(b"5", type="output"))).status == 400
+        hostile = b'--x\r\nContent-Disposition: form-data; name="image"; filename="../../a.png"'
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        body = hostile + b"\r\n\r\n6\r\n--x--\r\n"
+        stripped = await client.post("/upload/image", data=body, headers=headers)
+        assert stripped.status == 403 or (await stripped.json())["name"] == "a (2).png"
+        half = await client.post("/upload/image", data=hostile, headers=headers)
+        assert half.status == 400
+        assert (await client.post("/upload/image", data=b"no form")).status == 400
+        assert (await client.post("/upload/image", data={"type": "input"})).status == 400
+        listed = await (await client.get("/internal/files/input")).json()
+        return names, listed
+
+    names, listed = serve(base, scenario)
+    assert names == ["a.png", "a (1).png", "a.png", "a.png"]
+    assert {"a (1).png", "a.png"} <= set(listed) <= {"a (1).png", "a (2).png", "a.png"}
+    assert (base / "input/a.png").read_bytes() == b"3"
+
+
+def test_an_upload_beyond_the_cap_leaves_nothing(base, monkeypatch):
+    monkeypatch.setattr("patchdit.standalone.server.files.UPLOAD_BYTES", 10**6)
+
+    async def scenario(client):
+        good = await client.post("/upload/image", data=form(b"x" * 10**6, "good.mp4"))
+        bad = await client.post("/upload/image", data=form(b"x" * (10**6 + 1), "bad.mp4"))
+        field = await client.post("/upload/image", data=form(b"x", "c.mp4", note="x" * 2000))
+        return good.status, bad.status, field.status
+
+    assert serve(base, scenario) == (200, 413, 413)
+    assert {path.name for path in (base / "input").iterdir()} == {"good.mp4", "link", "ring"}
+
+
+def test_files_are_shown_whole_in_ranges_and_light(base):
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 24, 4), np.uint8)
+    cv2.imwrite(str(base / "output/sub/a.png"), pixels)
+    (base / "output/page.html").write_text("<script>alert(1)</script>")
+    (base / "output/a.svg").write_text("<svg/>")
+    whole = (base / "output/sub/a.png").read_bytes()
+
+    async def scenario(client):
+        path = "/api/view?filename=a.png&subfolder=sub&type=output"
+        answer = await client.get(path)
+        assert answer.content_type == "image/png" and await answer.read() == whole
+        part = await client.get(path, headers={"Range": "bytes=4-9"})
+        assert (part.status, await part.read()) == (206, whole[4:10])
+        named = await client.get("/view?filename=sub/a.png%20%5Boutput%5D&type=input")
+        assert await named.read() == whole
+        light = await client.get(f"{path}&preview=webp;50")
+        assert light.content_type == "image/webp"
+        image = cv2.imdecode(np.frombuffer(await light.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        assert image.shape[:2] == (16, 24)
+        for channel, taken in (("rgb", slice(0, 3)), ("a", slice(3, 4))):
+            answer = await client.get(f"{path}&channel={channel}")
+            data = np.frombuffer(await answer.read(), np.uint8)
+            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            found = image if channel == "rgb" else image[..., 3:]
+            np.testing.assert_array_equal(found, pixels[..., taken])
+        for name in ("page.html", "a.svg"):
+            answer = await client.get(f"/view?filename={name}&preview=webp")
+            assert answer.content_type == "application/octet-stream"
+        assert (await client.get("/view?filename=none.png")).status == 404
+        assert (await client.get("/view?filename=sub")).status == 404
+
+    serve(base, scenario)
+
+
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(base, full_disk):
+    async def scenario(client):
+        await client.post("/userdata/w.json", data=b"old")
+        with full_disk():
+            answer = await client.post("/userdata/w.json", data=b"x" * 5000)
+            settings = (await client.post("/settings", json={"a": "x" * 5000})).status
+        return answer.status, await answer.text(), settings
+
+    status, text, settings = serve(base, scenario)
+    assert (status, settings) == (400, 400) and text.startswith("The disk refused")
+    assert (base / "user/default/w.json").read_text() == "old"
+    assert not list((base / "user/default").glob("*.partial"))

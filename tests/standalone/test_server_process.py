@@ -1,0 +1,131 @@
+"""The host as `make canvas` starts it, with the shipped model: a whole run, a kill, a restart."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from .serving import Browser, finished, queue
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPT = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_text())
+
+pytest.importorskip("comfyui_frontend_package", reason="needs the frontend from PyPI")
+
+
+@contextmanager
+def canvas(base):
+    """A running host; the process and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(ROOT / "canvas.py"), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--base-directory", str(base)],
+        cwd=base.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr:  # its last line says that it is about to listen
+            if "Ctrl-C stops" in line:
+                break
+        until = time.monotonic() + 30
+        while time.monotonic() < until and process.poll() is None:
+            with socket.socket() as trial:
+                if not trial.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stderr.close()
+
+
+def talk(address, scenario):
+    async def main():
+        async with aiohttp.ClientSession(address) as client:
+            return await asyncio.wait_for(scenario(client), 120)
+
+    return asyncio.run(main())
+
+
+def text_to_video(steps):
+    prompt = json.loads(json.dumps(PROMPT))
+    prompt["5"]["inputs"]["steps"] = steps
+    prompt["4"]["inputs"]["seconds"] = 0.5
+    return prompt
+
+
+def test_a_sentence_becomes_a_video_and_a_kill_loses_nothing(tmp_path):
+    base = tmp_path / "canvas"
+
+    async def make_and_leave(client):
+        page = await client.get("/")
+        assert "<html" in await page.text()
+        await client.post("/api/settings", json={"Comfy.Locale": "zh"})
+        await client.post("/api/userdata/workflows%2Fmine.json", json={"nodes": []})
+        async with Browser(client, "b") as browser:
+            extra = {"extra_pnginfo": {"workflow": {"id": "w", "nodes": []}}}
+            id = await queue(client, text_to_video(2), client_id="b", extra_data=extra)
+            shown = await browser.until("executed", node="9")
+            [file] = shown["output"]["images"]
+            await browser.until("executing", node=None)
+            assert "execution_success" in browser.events()
+            steps = [d for e, d in browser.heard if e == "progress" and d["max"] == 2]
+            assert steps[-1]["value"] == 2
+            assert (await finished(client, id))["outputs"]["9"] == shown["output"]
+            job = await (await client.get(f"/api/jobs/{id}")).json()
+            assert job["preview_output"]["filename"] == file["filename"]
+            video = await client.get("/api/view", params=file, headers={"Range": "bytes=4-7"})
+            assert (video.status, await video.read()) == (206, b"ftyp")
+            await queue(client, text_to_video(1000), client_id="b")
+            await browser.until("progress")
+            await queue(client, text_to_video(2))
+        return file
+
+    async def come_back(client):
+        assert await (await client.get("/api/settings/Comfy.Locale")).json() == "zh"
+        saved = await (await client.get("/api/userdata/workflows%2Fmine.json")).json()
+        assert saved == {"nodes": []}
+        assert (await client.get("/api/view", params=file)).status == 200
+        queued = await (await client.get("/api/queue")).json()
+        assert queued == {"queue_running": [], "queue_pending": []}
+
+    with canvas(base) as (_, address):
+        file = talk(address, make_and_leave)
+    videos = [path.name for path in base.rglob("*.mp4")]
+    assert videos == [file["filename"]]
+    with canvas(base) as (_, address):
+        talk(address, come_back)
+
+
+def test_a_taken_port_is_a_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, str(ROOT / "canvas.py"), "--port"]
+        done = subprocess.run(
+            [*command, str(taken.getsockname()[1])],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "--port" in done.stderr.splitlines()[-1]
+
+
+def test_the_host_says_what_it_is_and_ends_on_ctrl_c(tmp_path):
+    with canvas(tmp_path / "base") as (process, address):
+        assert address
+        process.send_signal(2)
+        assert process.wait(20) in (0, 130)

@@ -1,0 +1,78 @@
+/**
+ * Views that stand in a node as an extra widget. They hold nothing that the graph does not: they
+ * are saved nowhere, and one clock shows them the graph as it is, whoever changed it.
+ */
+
+import { app } from "../../../scripts/app.js";
+
+const LOOK_EVERY = 80; // milliseconds
+const views = new Set();
+let clock = null;
+
+/**
+ * Put a view `{element, height(), refresh()}` below a node's widgets.
+ *
+ * It has to be the last one: ComfyUI saves widget values by their place in the list.
+ */
+export function addView(node, name, view) {
+  view.element.classList.add("patchdit-view");
+  const widget = node.addDOMWidget(name, "PATCHDIT_VIEW", view.element, {
+    serialize: false, // not in the prompt
+    hideOnZoom: false,
+    margin: 8,
+    getValue: () => "",
+    setValue: () => {},
+    getMinHeight: () => view.height(),
+    getMaxHeight: () => view.height(),
+  });
+  widget.serialize = false; // not in the workflow
+  handPanningOn(view.element);
+  views.add(view);
+  const removed = node.onRemoved;
+  node.onRemoved = function (...args) {
+    views.delete(view);
+    return removed?.apply(this, args);
+  };
+  clock ??= setInterval(look, LOOK_EVERY);
+}
+
+function look() {
+  for (const view of views) if (view.element.isConnected) view.refresh();
+  if (views.size) return;
+  clearInterval(clock);
+  clock = null;
+}
+
+/** Let the wheel zoom and the middle button pan the canvas of the classic renderer from here too. */
+function handPanningOn(element) {
+  const inVueNode = () => element.closest("[data-node-id]") !== null;
+  const hand = (event, method) => {
+    if (!inVueNode()) app.canvas[method](event);
+  };
+  element.addEventListener("wheel", (event) => hand(event, "processMouseWheel"), { passive: true });
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button === 1) hand(event, "processMouseDown");
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (event.buttons & 4) hand(event, "processMouseMove");
+  });
+  element.addEventListener("pointerup", (event) => {
+    if (event.button === 1) hand(event, "processMouseUp");
+  });
+}
+
+/** An element with a class, attributes and children. */
+export function make(tag, className, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  element.className = className;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Load the style sheet once, from beside the scripts. */
+export function loadStyle() {
+  const href = new URL("../css/patchdit.css", import.meta.url).href;
+  if (!document.querySelector(`link[href="${href}"]`))
+    document.head.append(make("link", "", { rel: "stylesheet", href }));
+}

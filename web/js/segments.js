@@ -1,0 +1,122 @@
+/**
+ * What a timeline shows, read anew from the widgets at every look.
+ *
+ * A segment: `kind` known | new | morph | shot; `label`; `seconds`, null where unknown; `seam`: it
+ * flows out of the one before; `edge` "right" | "left" | "both": which side may be dragged, null for
+ * none; `set(seconds)`; `frame`: seconds of a frame; `locked`, `lock()`, `reroll()`: null where the
+ * graph has no widget for it. A timeline: `segments`, `anchor`: the end that stays put in a drag.
+ */
+
+import { clipSeenBy, keptOf, shotsOf } from "./clip_lengths.js";
+import { isEditable, valueOf, write } from "./graph.js";
+
+const USUAL_FRAME = 0.125; // seconds: the step of our seconds widgets
+const LARGEST_SEED = 2 ** 32;
+
+export const TIMELINES = {
+  PatchDiT_ExtendVideo: extendTimeline,
+  PatchDiT_StitchVideos: stitchTimeline,
+  PatchDiT_Storyboard: storyboardTimeline,
+};
+
+function segment(fields) {
+  return { seam: false, edge: null, frame: USUAL_FRAME, locked: false, lock: null, reroll: null, ...fields };
+}
+
+function extendTimeline(node) {
+  const backwards = valueOf(node, "direction") === "backwards";
+  const whole = clipSeenBy(node, "video");
+  const kept = keptOf(node);
+  const known = segment({
+    kind: "known",
+    label: keptLabel(node, backwards),
+    seconds: kept.seconds,
+    seam: backwards,
+    ...cutOf(node, whole, backwards),
+  });
+  const made = segment({
+    kind: "new",
+    label: backwards ? "what led to it" : "what happens next",
+    seam: !backwards,
+    ...lengthOf(node, kept.fps, backwards ? "left" : "right"),
+    reroll: rerollOf(node),
+  });
+  return backwards
+    ? { segments: [made, known], anchor: "right" }
+    : { segments: [known, made], anchor: "left" };
+}
+
+function keptLabel(node, backwards) {
+  const from = valueOf(node, "from_frame", -1);
+  if (from < 0) return "clip";
+  return backwards ? `clip from frame ${from}` : `clip to frame ${from}`;
+}
+
+/** The draggable joint of a clip: where it is cut, in frames of from_frame. */
+function cutOf(node, whole, backwards) {
+  if (whole.seconds === null || !whole.fps || !isEditable(node, "from_frame")) return {};
+  const frames = Math.max(Math.round(whole.seconds * whole.fps), 1);
+  const set = (seconds) => {
+    const kept = Math.min(Math.max(Math.round(seconds * whole.fps), 1), frames);
+    const from = backwards ? frames - kept : kept - 1;
+    write(node, "from_frame", kept === frames ? -1 : from);
+  };
+  return { edge: backwards ? "left" : "right", frame: 1 / whole.fps, max: frames / whole.fps, set };
+}
+
+function stitchTimeline(node) {
+  const [a, b] = [clipSeenBy(node, "video_a", 0), clipSeenBy(node, "video_b", 1)];
+  const bridge = valueOf(node, "mode") === "bridge";
+  const half = bridge ? 0 : valueOf(node, "seconds", 0) / 2;
+  const rest = (clip) => (clip.seconds === null ? null : Math.max(clip.seconds - half, 0));
+  const middle = segment({
+    kind: bridge ? "new" : "morph",
+    label: bridge ? "bridge" : "A becomes B",
+    seam: true,
+    ...lengthOf(node, a.fps, bridge ? "right" : "both"),
+    reroll: rerollOf(node),
+  });
+  const first = segment({ kind: "known", label: "A", seconds: rest(a) });
+  const last = segment({ kind: "known", label: "B", seconds: rest(b), seam: true });
+  return { segments: [first, middle, last], anchor: "left" };
+}
+
+function storyboardTimeline(node) {
+  const segments = shotsOf(node).map((shot, place) => {
+    const locked = valueOf(shot, "lock", false) === true;
+    const length = lengthOf(shot, valueOf(node, "fps", 0) || null, "right");
+    const toggle = isEditable(shot, "lock") ? () => write(shot, "lock", !locked) : null;
+    return segment({
+      kind: "shot",
+      label: shotLabel(shot, place),
+      seam: place > 0 && valueOf(shot, "join") === "continue",
+      ...length,
+      edge: locked ? null : length.edge, // a locked shot of another length was never made
+      locked,
+      lock: toggle,
+      reroll: locked ? null : rerollOf(shot),
+    });
+  });
+  return { segments, anchor: "left" };
+}
+
+function shotLabel(shot, place) {
+  const prompt = valueOf(shot, "prompt", "").trim();
+  return prompt ? `${place + 1}  ${prompt}` : `Shot ${place + 1}`;
+}
+
+/** Length of a new part: the widget `seconds`, in whole frames where their rate is known. */
+function lengthOf(node, fps, edge) {
+  const frame = fps ? 1 / fps : USUAL_FRAME;
+  const set = (seconds) => {
+    const whole = Math.max(Math.round(seconds / frame), 1) * frame;
+    write(node, "seconds", Math.round(whole * 1000) / 1000);
+  };
+  const seconds = valueOf(node, "seconds", null);
+  return { seconds, frame, max: 600, set, edge: isEditable(node, "seconds") ? edge : null };
+}
+
+function rerollOf(node) {
+  if (!isEditable(node, "seed")) return null;
+  return () => write(node, "seed", Math.floor(Math.random() * LARGEST_SEED));
+}
