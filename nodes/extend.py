@@ -20,7 +20,7 @@ from .extension import (
     shortened,
     still_of,
 )
-from .footage import Footage, check_rate, read_footage
+from .footage import Footage, check_rate, read_footage, told_source
 from .host.facts import facts_of
 from .types import PlanWire
 from .verbs import (
@@ -110,7 +110,8 @@ class ExtendVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
-        clip = clip_from(video, vae, direction, from_frame, settings)
+        whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        clip = kept_of(whole, direction, from_frame)
         job = prepare_extension(clip, extent_of(direction, seconds, settings))
         each = seeds_of(seeds, seed)
 
@@ -118,7 +119,8 @@ class ExtendVideo(io.ComfyNode):
             return [extend(job, one, settings, journal) for one in each]
 
         takes = journaled(settings["checkpoint"], work)
-        return io.NodeOutput(*map(list, zip(*takes, strict=True)))
+        outputs = map(list, zip(*takes, strict=True))
+        return io.NodeOutput(*outputs, ui=told_source(whole))
 
 
 class PrepareExtend(io.ComfyNode):
@@ -147,7 +149,8 @@ class PrepareExtend(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, direction, seconds, from_frame, **settings):
-        clip = clip_from(video, vae, direction, from_frame, settings)
+        whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        clip = kept_of(whole, direction, from_frame)
         job = prepare_extension(clip, extent_of(direction, seconds, settings))
         if len(job.lengths()) > 1:
             raise ValueError(
@@ -158,9 +161,8 @@ class PrepareExtend(io.ComfyNode):
         return io.NodeOutput(plan.latent, plan)
 
 
-def clip_from(video, vae, direction: str, from_frame: int, settings: dict) -> Footage:
+def kept_of(clip: Footage, direction: str, from_frame: int) -> Footage:
     """The part of the clip that is kept."""
-    clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
     if from_frame < 0:
         return clip
     if from_frame >= clip.frames:

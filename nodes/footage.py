@@ -63,6 +63,11 @@ class Footage:
         return Footage(self.vae, frames_FHWC, self.fps, audio, latent, seams)
 
 
+def told_source(*clips: Footage) -> dict:
+    """For a node's `ui`: how long each clip is, where nothing on the canvas says it beforehand."""
+    return {"patchdit_source": [{"seconds": clip.seconds, "fps": clip.fps} for clip in clips]}
+
+
 def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = None) -> Footage:
     """The clip on a VIDEO, IMAGE or LATENT wire; `fps` is of images and of latents that say none.
 

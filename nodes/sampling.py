@@ -17,7 +17,7 @@ from ..models.flow import DenoiseState, denoise_step, edit, finish, start
 from ..models.guidance import Denoiser
 from ..models.journal import Journal, run_key
 from . import host
-from .clips import Latent, mask_of, rest_of
+from .clips import DEFAULT_FPS, FPS, Latent, mask_of, rest_of
 from .host.native import check_pair, known_in, put_known, with_known
 from .types import BOUNDARY, Denoising
 
@@ -31,9 +31,28 @@ class Journaled(Denoising):
     keys: tuple[str, ...] = ()
 
 
+class NodeJournal(Journal):
+    """A node's: where it was told to stop, what is done is kept for when it is queued again."""
+
+    def finish(self) -> None:
+        if not host.was_stopped():
+            super().finish()
+
+
+class Stoppable:
+    """For nodes whose runs can be stopped: ComfyUI does not keep a stopped result as a whole one.
+
+    It keeps results by fingerprint, so a node that was stopped gets another one.
+    """
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        return host.times_stopped()
+
+
 def open_journal(seconds: float = 5.0) -> Journal:
     """The host's journal: what a restarted run reads. Its owner calls `finish()` at the end."""
-    return Journal(host.journal_folder(), seconds)
+    return NodeJournal(host.journal_folder(), seconds)
 
 
 def begin(
@@ -101,9 +120,13 @@ def walk(
 
     A journal knows the run by all of these; `also` is what else the outcome depends on. What is
     done when a cancel or an error stops the run is written to it, however short ago the last was.
+
+    A user who stops the node has the run end with what it predicts after the present step; runs
+    that the node begins after that take one step each.
     """
     first, state, key = run.state.step, run.state, ""
-    report = host.step_reporter(run.model, until - first)
+    report = host.step_reporter(run.model, until - first, run.rest.get(FPS, DEFAULT_FPS))
+    follows_stop, stopped = host.was_stopped(), False
     if journal is not None:
         key = run_key(fingerprint_of(run), (guides, also), state, until)
         run = with_key(run, key)
@@ -112,22 +135,39 @@ def walk(
         report(until - first, state.x0)
 
     def work(end: int, *denoisers: Denoiser) -> None:
-        nonlocal state
-        while state.step < end:
+        nonlocal state, stopped
+        while state.step < end and not stopped:
             state = step(state, *denoisers)
             if journal is not None:
                 journal.keep(key, state, last=state.step == until)
             report(state.step - first, state.x0)
+            stopped = state.steps_left > 0 and host.heed_stop()
 
     try:
         for model, end in run.spans(state.step, until):
+            if stopped:
+                break
             denoisers = [host.as_denoiser(model, *guide) for guide in guides]
             inside(denoisers, state, partial(work, end))
     except BaseException:
         if journal is not None and state.step > first:
             journal.keep_last(key, state)
         raise
-    return replace(run, state=state)
+    if not stopped:
+        return replace(run, state=state)
+    if journal is not None and not follows_stop:  # what follows a stop is never asked for again
+        journal.keep_last(key, state)
+    return ended(run, state)
+
+
+def ended(run: Denoising, state: DenoiseState) -> Denoising:
+    """The run at its last step with what `state` predicts, and no keys: its journal is to stay."""
+    whole = replace(state, x=state.x0, step=len(state.sigmas) - 1, history=())
+    return replace(Denoising(**values_of(run)), state=whole)
+
+
+def values_of(run: Denoising) -> dict[str, Any]:
+    return {field.name: getattr(run, field.name) for field in fields(Denoising)}
 
 
 def inside(denoisers: Sequence[Any], state: DenoiseState, work: Callable[..., None]) -> None:
@@ -148,8 +188,7 @@ def fingerprint_of(run: Denoising) -> str:
 
 def with_key(run: Denoising, key: str) -> Journaled:
     """The run, with a key more under which a journal holds it."""
-    values = {field.name: getattr(run, field.name) for field in fields(Denoising)}
-    return Journaled(**values, keys=(*getattr(run, "keys", ()), key))
+    return Journaled(**values_of(run), keys=(*getattr(run, "keys", ()), key))
 
 
 def latent_of(run: Denoising, samples_BCTHW: Tensor) -> Latent:

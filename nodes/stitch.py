@@ -9,7 +9,7 @@ from typing import Any
 
 from .api import io
 from .fitting import FITS
-from .footage import Footage, read_footage
+from .footage import Footage, read_footage, told_source
 from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
 from .sound import CROSSFADE
 from .transforming import blended_fill, prepare_transform
@@ -132,7 +132,7 @@ class StitchVideos(io.ComfyNode):
         job = prepare(a, b, extent, notes=notes, crossfade=settings["crossfade"])
         denoise = strength if job.zone else 1.0
         sampling = Sampling.of(settings, settings["seed"], denoise, vae)
-        return io.NodeOutput(*stitch(job, sampling, settings))
+        return io.NodeOutput(*stitch(job, sampling, settings), ui=told_source(a, b))
 
 
 class PrepareStitch(io.ComfyNode):

@@ -10,7 +10,9 @@ Both sides offer:
 - `prepare_latent(model, latent)`: samples in the model's own space; `finish_latent` leads back.
 - `fill_mode(model, mask)`: how known latents are held (see native.py).
 - `as_denoiser(model, positive, negative, cfg)`: its `run(state, work)` calls `work(denoiser)`.
-- `progress(total)` and `step_reporter(model, total)`: report, and stop when the user cancels.
+- `progress(total)` and `step_reporter(model, total, fps)`: report, and stop when the user cancels.
+- `heed_stop()`: whether the node that runs was told to stop with what it has; `was_stopped()`:
+  whether it did; `times_stopped()`: how often, for its fingerprint.
 - `weights_folder()`: where users put weights of their own.
 - `fingerprint(model)`: a sha256 of weights and patches, the same in every process.
 - `journal_folder()`: where runs under way are written; it outlives a restart.
@@ -28,6 +30,7 @@ if importlib.util.find_spec("comfy_api") is None:
         as_denoiser,
         fingerprint,
         finish_latent,
+        heed_stop,
         journal_folder,
         load_video,
         make_clip,
@@ -40,7 +43,9 @@ if importlib.util.find_spec("comfy_api") is None:
         progress,
         state_folders,
         step_reporter,
+        times_stopped,
         vae_dtype,
+        was_stopped,
         weights_folder,
     )
     from .lora_alone import add_lora
@@ -49,6 +54,7 @@ else:
         as_denoiser,
         fingerprint,
         finish_latent,
+        heed_stop,
         journal_folder,
         load_video,
         make_clip,
@@ -61,7 +67,9 @@ else:
         progress,
         state_folders,
         step_reporter,
+        times_stopped,
         vae_dtype,
+        was_stopped,
         weights_folder,
     )
     from .lora_comfyui import add_lora
@@ -74,6 +82,7 @@ __all__ = [
     "fill_mode",
     "fingerprint",
     "finish_latent",
+    "heed_stop",
     "journal_folder",
     "latent_channels",
     "load_video",
@@ -88,6 +97,8 @@ __all__ = [
     "spatial_stride",
     "state_folders",
     "step_reporter",
+    "times_stopped",
     "vae_dtype",
+    "was_stopped",
     "weights_folder",
 ]

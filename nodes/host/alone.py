@@ -7,6 +7,7 @@ channel ("model space"); LATENT wires carry raw VAE means.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,10 +29,17 @@ from ...standalone.folders import (
     get_output_directory,
     get_save_image_path,
 )
-from ...standalone.host import ProgressBar, get_torch_device, throw_if_interrupted
-from ..clips import Latent, check_channels, samples_of
+from ...standalone.host import (
+    ProgressBar,
+    executing_node,
+    get_torch_device,
+    session,
+    throw_if_interrupted,
+)
+from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
 from .conditions import ConditionedDenoiser, conditions_of, entry_of
 from .duck import Clip, Load, Model, Statistics, Vae
+from .previews import ClipShow, Colours, preview_colours
 
 Result = TypeVar("Result")
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -130,10 +138,47 @@ def progress(total: int) -> Callable[[int], None]:
     return report
 
 
-def step_reporter(model: Model, total: int) -> Callable[[int, Tensor], None]:
-    """As `progress`; there is no canvas to show a preview on."""
-    report = progress(total)
-    return lambda done, x0_BCTHW: report(done)
+def step_reporter(
+    model: Model, total: int, fps: float = DEFAULT_FPS
+) -> Callable[[int, Tensor], None]:
+    """As `progress`, with the whole clip as predicted (model space) where a canvas plays it."""
+    bar, now = progress(total), session()
+    if not now.is_watched():
+        return lambda done, x0_BCTHW: bar(done)
+    clip = ClipShow(partial(now.on_clip, executing_node()), clip_colours(model), total, fps)
+
+    def report(done: int, x0_BCTHW: Tensor) -> None:
+        bar(done)
+        clip.show(done, x0_BCTHW)
+
+    return report
+
+
+def clip_colours(model: Model) -> Colours | None:
+    """Fitted to the model's own autoencoder; None where the weights came without one."""
+    return _colours(model.latents) if isinstance(model.latents, VideoVAE) else None
+
+
+_colours = lru_cache(maxsize=1)(preview_colours)  # it encodes 27 pictures
+
+
+def heed_stop() -> bool:
+    """Whether the node that runs was asked to stop; from then on it counts as stopped."""
+    node, now = executing_node(), session()
+    if node not in now.to_stop:
+        return False
+    now.stopped.add(node)
+    return True
+
+
+def was_stopped() -> bool:
+    """Whether the node that runs has stopped early."""
+    return executing_node() in session().stopped
+
+
+def times_stopped() -> int:
+    """Nothing is kept from one run to the next, so nothing has to be made anew."""
+    return 0
 
 
 def weights_folder() -> Path:

@@ -19,6 +19,7 @@ import comfy.utils
 import folder_paths
 import latent_preview
 import torch
+from comfy.cli_args import LatentPreviewMethod, args
 from torch import Tensor
 
 from ...models.digests import digest, digest_weights
@@ -26,16 +27,19 @@ from ...models.families import VideoModelFile
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
-from ..clips import Latent, check_channels, samples_of
+from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
+from .canvas_comfyui import clip_sender, heed_stop, times_stopped, was_stopped
 from .comfyui_model import PatchDiTModel, PatchDiTSettings
 from .comfyui_sampling import as_denoiser
 from .comfyui_wan import load_wan
 from .duck import Clip, Load, Vae
+from .previews import ClipShow, Colours
 
 __all__ = [
     "as_denoiser",
     "fingerprint",
     "finish_latent",
+    "heed_stop",
     "journal_folder",
     "load_video",
     "make_clip",
@@ -48,7 +52,9 @@ __all__ = [
     "progress",
     "state_folders",
     "step_reporter",
+    "times_stopped",
     "vae_dtype",
+    "was_stopped",
     "weights_folder",
 ]
 
@@ -144,8 +150,35 @@ def progress(total: int) -> Callable[[int], None]:
     return report
 
 
-def step_reporter(model: Any, total: int) -> Callable[[int, Tensor], None]:
-    """As `progress`, with a preview of the predicted clean latent (model space) at each step."""
+def step_reporter(
+    model: Any, total: int, fps: float = DEFAULT_FPS
+) -> Callable[[int, Tensor], None]:
+    """As `progress`, with the predicted clean latent (model space) shown at each step.
+
+    Where our script plays it that is the whole clip, elsewhere core's preview of its first frame.
+    """
+    send = clip_sender()
+    if send is None:
+        return core_reporter(model, total)
+    bar, clip = progress(total), ClipShow(send, clip_colours(model), total, fps)
+
+    def report(done: int, x0_BCTHW: Tensor) -> None:
+        bar(done)
+        reshape = getattr(model.model.latent_format, "latent_rgb_factors_reshape", None)
+        clip.show(done, x0_BCTHW if reshape is None else reshape(x0_BCTHW))
+
+    return report
+
+
+def clip_colours(model: Any) -> Colours | None:
+    """The latent format's own; None where it has none, or the user wants no previews."""
+    latents = model.model.latent_format
+    if args.preview_method == LatentPreviewMethod.NoPreviews or latents.latent_rgb_factors is None:
+        return None
+    return latents.latent_rgb_factors, latents.latent_rgb_factors_bias
+
+
+def core_reporter(model: Any, total: int) -> Callable[[int, Tensor], None]:
     show = latent_preview.prepare_callback(model, total)
 
     def report(done: int, x0_BCTHW: Tensor) -> None:

@@ -1,15 +1,13 @@
 """Our network and its latents as ComfyUI wants a model family to be.
 
-B batch, C channels, T/H/W latent frames/rows/columns, D width, L tokens, S text tokens, N heads, H
-head size inside attention. Latents inside a model are normalised per channel ("model space");
-LATENT wires carry raw VAE means.
+B batch, C channels, T/H/W latent frames/rows/columns, D width, L tokens, S text tokens. Latents
+inside a model are normalised per channel ("model space"); LATENT wires carry raw VAE means.
 """
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import comfy.conds
 import comfy.latent_formats
@@ -18,43 +16,18 @@ import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
-from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
-from ...models.attention import sdpa
 from ...models.blocks import KnownCache, Pass, TextKeysValues
 from ...models.config import PatchSize, TransformerConfig
 from ...models.patches import token_maximum
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
+from .comfyui_attention import AttentionPatches, HostAttention
 
 SHIFT = 6.0  # of the noise schedule where core makes it; blockworld's 64x64 clips of 17 frames
 LEVELS = "patchdit_levels"  # conditioning: each cell's share of the step's noise level, B1THW
 RUN_CACHE = "patchdit_run_cache"  # transformer option: a RunCache
-
-
-class HostAttention:
-    """Attention by the backend that the user started ComfyUI with; torch's own on a CPU.
-
-    `transformer_options` are those of the call under way, which backends and overrides read. Kept
-    here, not in a context variable, so that torch.compile can follow; core's compile node leaves
-    things of that name out of its guards.
-    """
-
-    def __init__(self):
-        self.transformer_options: dict[str, Any] = {}
-
-    def __call__(
-        self, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
-        options = self.transformer_options
-        chosen = q_BNLH.device.type != "cpu" or "optimized_attention_override" in options
-        if mask is not None or not chosen:
-            return sdpa(q_BNLH, k_BNSH, v_BNSH, mask)
-        shape = {"skip_reshape": True, "skip_output_reshape": True}
-        return optimized_attention(
-            q_BNLH, k_BNSH, v_BNSH, q_BNLH.shape[1], transformer_options=options, **shape
-        )
 
 
 @dataclass
@@ -101,6 +74,8 @@ class HostPatchDiT(PatchDiT):
         attend = HostAttention()
         super().__init__(config, operations, attend, comfy.ops.cast_to_input, device, dtype)
         self.attend, self.dtype = attend, dtype
+        for block in [*self.blocks, *self.vace_blocks]:
+            AttentionPatches(block, attend)  # pyright: ignore
 
     def forward(self, x, timesteps, context=None, control=None, transformer_options=None, **kwargs):
         """The velocity_BCTHW, through whatever wraps DIFFUSION_MODEL (step caches)."""
@@ -125,7 +100,7 @@ class HostPatchDiT(PatchDiT):
     ) -> tuple[TextKeysValues, KnownCache | None]:
         """The text, and the cache of known tokens, that this run holds for these prompts.
 
-        A patch on a block may do something else at every step: then known tokens are not cached.
+        A patch on blocks may do something else at every step: then known tokens are not cached.
         """
         run: RunCache | None = options.get(RUN_CACHE)
         if run is None:
@@ -133,7 +108,7 @@ class HostPatchDiT(PatchDiT):
         held = run.of(self, tuple(options.get("uuids", ())), context_BSD, image_BSD)
         known = timesteps == 0
         caching = self.config.known_attends_known and bool((known == known[:1]).all())
-        patched = bool(options.get("patches_replace", {}).get("dit"))
+        patched = options.get("patches_replace", {}).get("dit") or options.get("patches")
         return held.text, held.known if caching and not patched else None
 
     def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
