@@ -1,6 +1,9 @@
-"""Seconds for a denoising step and for the autoencoder, against diffusers on the same weights.
+"""Seconds for a denoising step and for the autoencoder, against others on the same weights.
 
-    python benchmarks/speed.py [--json FILE] [--rows step/mini vae] [--repeats 9]
+    [COMFYUI_PATH=DIR] python benchmarks/speed.py [--json FILE] [--rows step/mini vae] [--repeats 9]
+
+The others are diffusers and, where COMFYUI_PATH names one, ComfyUI's own Wan (speed_host.py). On a
+CUDA machine the rows cuda/ time Wan 1.3B at its real size against the floor (speed_cuda.py).
 
 Ours and theirs take turns in one run, so that a busy machine slows both. Beside each step the
 machine's own rates are measured on the step's shapes: matrix products, and attention with the best
@@ -12,71 +15,40 @@ before, as in a real run.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from patchdit.benchmarks.speed_cuda import cuda_rows
+from patchdit.benchmarks.speed_host import fastest_row, host_row
+from patchdit.benchmarks.speed_rows import (
+    LEAST_OF_FLOOR,
+    STEPS,
+    Row,
+    added_megabytes,
+    attention_work,
+    device,
+    linear_work,
+    plain,
+    print_table,
+    take_turns,
+    usual_dtype,
+)
 from patchdit.models.checkpoints import in_diffusers
 from patchdit.models.checkpoints_vae import diffusers_vae_names
 from patchdit.models.config import VAE_PRESETS, TransformerConfig
 from patchdit.models.transformer import PatchDiT
 from patchdit.models.video_vae import VideoVAE
 
-MINI = TransformerConfig(256, 1024, 8, 8, text_width=256)
-WIDE = TransformerConfig(1536, 8960, 12, 4)  # Wan 2.1 1.3B, 4 of its 30 layers
-STEPS = {  # config and latent B, T, H, W
-    "step/mini/80": (MINI, (2, 5, 8, 8)),
-    "step/mini/576": (MINI, (2, 9, 16, 16)),
-    "step/wide/1560": (WIDE, (1, 1, 60, 104)),
-    "step/wide/6240": (WIDE, (1, 4, 60, 104)),
-}
 VAES = {  # preset, what it does, pixel frames and side
     "vae/wan2.1/encode": ("wan2.1", "encode", 5, 64),
     "vae/wan2.1/decode": ("wan2.1", "decode", 5, 64),
     "vae/wan2.2/encode": ("wan2.2", "encode", 5, 64),
     "vae/wan2.2/decode": ("wan2.2", "decode", 5, 64),
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    against: str
-    ours_ms: float
-    theirs_ms: float
-    ratio: float
-    of_floor: float | None
-    ours_peak_mb: float
-    theirs_peak_mb: float
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    if device().type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-def take_turns(works: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each, run in turns after one warm-up."""
-    for work in works:
-        work()
-    rounds = [[seconds(work) for work in works] for _ in range(repeats)]
-    return [median(column) for column in zip(*rounds, strict=True)]
 
 
 def wan_in_diffusers(config: TransformerConfig, ours: PatchDiT) -> torch.nn.Module:
@@ -113,47 +85,12 @@ def step_works(name: str) -> tuple[Callable, Callable]:
     )
 
 
-def linear_work(config: TransformerConfig, tokens: int) -> tuple[Callable, float]:
-    """A block's matrix products on `tokens` tokens, bare, and their FLOPs."""
-    D, M = config.width, config.mlp_width
-    shapes = [(D, D)] * 6 + [(D, M), (M, D)]  # self q k v o, cross q o, MLP
-    dtype = torch.bfloat16 if device().type == "cuda" else torch.float32
-    pairs = [
-        (
-            torch.randn(tokens, i, device=device(), dtype=dtype),
-            torch.randn(o, i).to(device(), dtype),
-        )
-        for i, o in shapes
-    ]
-    bias = {o: torch.randn(o, device=device(), dtype=dtype) for _, o in shapes}
-    flops = sum(2.0 * tokens * i * o for i, o in shapes)
-    return lambda: [F.linear(x, w, bias[len(w)]) for x, w in pairs], flops
-
-
-def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return ((q * q.shape[-1] ** -0.5) @ k.mT).softmax(-1) @ v
-
-
-def attention_works(config: TransformerConfig, B: int, L: int) -> tuple[list[Callable], float]:
-    """A block's self- and cross-attention, bare, by each backend, and their FLOPs."""
-    dtype = torch.bfloat16 if device().type == "cuda" else torch.float32
-    shape = (B, config.heads, L, config.head_width)
-    q, k, v = (torch.randn(shape, device=device(), dtype=dtype) for _ in range(3))
-    S = config.text_length
-    tk, tv = (
-        k.new_zeros(B, config.heads, S, config.head_width),
-        v.new_zeros(B, config.heads, S, config.head_width),
-    )
-    flops = 4.0 * B * config.width * L * (L + S)
-    backends = (F.scaled_dot_product_attention, plain)
-    return [lambda a=a: (a(q, k, v), a(q, tk, tv)) for a in backends], flops
-
-
 def step_row(name: str, repeats: int) -> Row:
     config, (B, T, H, W) = STEPS[name]
-    L = T * H * W // 4
-    linear, linear_flops = linear_work(config, B * L)
-    attentions, _ = attention_works(config, B, L)
+    L, where = T * H * W // 4, (device(), usual_dtype(device()))
+    linear, linear_flops = linear_work(config, B * L, *where)
+    backends = (F.scaled_dot_product_attention, plain)
+    attentions = [attention_work(config, B, L, *where, backend)[0] for backend in backends]
     times = take_turns([*step_works(name), linear, *attentions], repeats)
     ours, theirs, matmul, attention = *times[:3], min(times[3:])
     floor = config.layers * (matmul + attention)
@@ -166,7 +103,8 @@ def step_row(name: str, repeats: int) -> Row:
 
 def row(name: str, ours: float, theirs: float, of_floor: float | None) -> Row:
     peaks = [peak_megabytes(name, which) for which in (0, 1)]
-    return Row(name, "diffusers", ours * 1e3, theirs * 1e3, ours / theirs, of_floor, *peaks)
+    target = LEAST_OF_FLOOR.get(name)
+    return Row(name, "diffusers", ours * 1e3, theirs * 1e3, ours / theirs, of_floor, *peaks, target)
 
 
 def vae_works(name: str) -> tuple[Callable, Callable]:
@@ -215,33 +153,14 @@ def peak_megabytes(name: str, which: int) -> float:
 
 @torch.no_grad()
 def _peak(name: str, which: int) -> float:
-    work = works_of(name)[which]
-    gc.collect()
-    if device().type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the models
-    before = status_megabytes("VmRSS")
-    work()
-    return status_megabytes("VmHWM") - before
+    return added_megabytes(works_of(name)[which], device())
 
 
-def status_megabytes(field: str) -> float:
-    """A line of Linux's own account of this process's memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def print_table(rows: list[Row]) -> None:
-    print(f"\n{'row':20} {'ours ms':>9} {'diffusers':>10} {'ratio':>6} {'of floor':>9}  peak MB")
-    for r in rows:
-        floor = f"{r.of_floor:9.2f}" if r.of_floor is not None else " " * 9
-        print(
-            f"{r.name:20} {r.ours_ms:9.1f} {r.theirs_ms:10.1f} {r.ratio:6.2f} {floor}"
-            f"  {r.ours_peak_mb:.0f} / {r.theirs_peak_mb:.0f}"
-        )
+def rows_of_step(name: str, repeats: int) -> list[Row]:
+    """Against diffusers, and, where there is a ComfyUI, against it and the faster of the two."""
+    first = step_row(name, repeats)
+    second = host_row(name, repeats, first.ours_peak_mb)
+    return [first] if second is None else [first, second, fastest_row(first, second)]
 
 
 @torch.no_grad()
@@ -251,14 +170,14 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=[""], help="only names that begin so")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
-    rows = []
-    for name in (*STEPS, *VAES):
-        if not name.startswith(tuple(args.rows)):
-            continue
-        if name in STEPS:
-            rows.append(step_row(name, args.repeats))
-        else:
+    wanted, rows = tuple(args.rows), []
+    for name in STEPS:
+        if name.startswith(wanted):
+            rows += rows_of_step(name, args.repeats)
+    for name in VAES:
+        if name.startswith(wanted):
             rows.append(row(name, *take_turns(list(vae_works(name)), args.repeats), None))
+    rows += cuda_rows(wanted, args.repeats)
     print_table(rows)
     if args.json:
         with open(args.json, "w") as file:

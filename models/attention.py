@@ -5,16 +5,28 @@ Shapes: B batch, L tokens, S text tokens, D width, N heads, H head size (here ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+import warnings
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import TransformerConfig
 
 Attention = Callable[..., Tensor]  # (q_BNLH, k_BNSH, v_BNSH, mask=None) -> BNLH
+
+BACKENDS = (
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.CUDNN_ATTENTION,
+)
+LONG = 2**20  # scores of a head from which attention takes longer than choosing a backend for it
+FASTER = 0.95  # of the time of torch's own choice: less is noise, and a choice should not waver
+chosen: dict[Hashable, SDPBackend | None] = {}  # by shape class, as measured by this process
 
 
 class KeysValues(NamedTuple):
@@ -32,8 +44,72 @@ class Rotary(NamedTuple):
 
 
 def sdpa(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention (B,N,L,H) by torch; `mask` is boolean, true where a query sees a key."""
-    return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH, attn_mask=mask)
+    """Attention (B,N,L,H) by torch; `mask` is boolean, true where a query sees a key.
+
+    On CUDA, long attention without a mask goes by whichever backend of torch was the fastest when
+    this process first met such a shape. Backends differ in the last digits; under
+    torch.use_deterministic_algorithms(True), in training and when compiled the choice is torch's.
+    """
+    backend = None
+    if mask is None and q_BNLH.is_cuda and may_measure(q_BNLH, k_BNSH):
+        backend = chosen_backend(q_BNLH, k_BNSH, v_BNSH)
+    if backend is None:
+        return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH, attn_mask=mask)
+    return attend_by(backend, q_BNLH, k_BNSH, v_BNSH)
+
+
+def attend_by(backend: SDPBackend, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> Tensor:
+    """Attention (B,N,L,H) by one backend of torch; RuntimeError where it cannot."""
+    with sdpa_kernel(backend):
+        return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH)
+
+
+def may_measure(q_BNLH: Tensor, k_BNSH: Tensor) -> bool:
+    """Whether the backend is ours to choose, and worth it: not in training, graphs or small."""
+    if torch.compiler.is_compiling() or torch.are_deterministic_algorithms_enabled():
+        return False
+    if torch.is_grad_enabled() and q_BNLH.requires_grad:
+        return False
+    if q_BNLH.shape[2] * k_BNSH.shape[2] < LONG:
+        return False
+    return not (q_BNLH.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def chosen_backend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> SDPBackend | None:
+    """The backend for this class of shapes, measured at the first of them; None: as torch does."""
+    lengths = (q_BNLH.shape[2].bit_length(), k_BNSH.shape[2].bit_length())  # to a power of two
+    key = (q_BNLH.device, q_BNLH.dtype, q_BNLH.shape[0], q_BNLH.shape[1], q_BNLH.shape[3], *lengths)
+    if key not in chosen:
+        chosen[key] = fastest_backend(q_BNLH, k_BNSH, v_BNSH)
+    return chosen[key]
+
+
+def fastest_backend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> SDPBackend | None:
+    """The backend that is clearly faster than torch's own choice; None where there is none."""
+    qkv = (q_BNLH, k_BNSH, v_BNSH)
+    usual = least_seconds(lambda: F.scaled_dot_product_attention(*qkv), q_BNLH.device)
+    times = {}
+    for backend in BACKENDS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch says why a backend cannot
+                times[backend] = least_seconds(lambda b=backend: attend_by(b, *qkv), q_BNLH.device)
+        except RuntimeError:
+            continue  # it cannot on this device, in this dtype or memory
+    best = min(times, key=lambda backend: times[backend], default=None)
+    return best if best is not None and times[best] < FASTER * usual else None
+
+
+def least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The least time of three calls after a first one, which may load kernels."""
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
 
 
 def angle_dtype(device: torch.device) -> torch.dtype:
@@ -64,7 +140,7 @@ def rotary_tables(positions_BL3: Tensor, head_width: int, theta: float = 10000.0
 def rotate(x_BLNH: Tensor, rotary: Rotary) -> Tensor:
     """Turn each pair (a,b) of a head by its angle: (a cos - b sin, b cos + a sin)."""
     swapped = x_BLNH.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(x_BLNH * rotary.cos, swapped, rotary.sin)
+    return (x_BLNH * rotary.cos).addcmul_(swapped, rotary.sin)
 
 
 def attend_by_clip(
@@ -179,7 +255,7 @@ class CrossAttention(Projections):
             attend_by_clip(self.attention, q_BNLH, lengths, split_rows(pair, clips))
             for pair in seen
         ]
-        out_BNLH = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        out_BNLH = sum(parts[1:], parts[0])
         return self.o(out_BNLH.transpose(1, 2).flatten(2))
 
 

@@ -94,7 +94,8 @@ class TimeTable:
     """What the timestep says to each token: n vectors per row, looked up, never spread over L.
 
     Without an index, row (b,g) serves run g of sample b: rows (B,G,1,n,D). With one, token l of
-    sample b takes row index[b,l]: rows (U,n,D), index (B,1,L).
+    sample b takes row index[b,l]: rows (U,n,D), index (B,1,L). Where one timestep serves all there
+    is one row, (1,1,1,n,D), and no index.
     """
 
     rows: Tensor
@@ -103,6 +104,8 @@ class TimeTable:
     @classmethod
     def of(cls, rows_UnD: Tensor, index_BG: Tensor, per_token: bool) -> TimeTable:
         """The table in which run g of sample b has row index[b,g]; per token, runs are tokens."""
+        if len(rows_UnD) == 1:
+            return cls(rows_UnD[None, None])
         if per_token:
             return cls(rows_UnD, index_BG.unsqueeze(1))
         return cls(rows_UnD[index_BG].unsqueeze(2))
@@ -111,10 +114,14 @@ class TimeTable:
         """The n vectors of every row, moved by a block's own learned ones."""
         return (self.rows + learned_1nD).unbind(-2)
 
-    def scale_shift(self, x_BLD: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """x (1 + scale) + shift, (B,L,D)"""
-        out = torch.addcmul(self.at(shift), self.runs(x_BLD), self.at(1 + scale))
-        return out.flatten(1, 2)
+    def norm_scale_shift(self, x_BLD: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+        """layer_norm(x) (1 + scale) + shift, (B,L,D); one pass over x where there is one row."""
+        width = x_BLD.shape[-1:]
+        if self.index_B1L is None and self.rows.shape[:3] == (1, 1, 1):
+            weight, bias = (1 + scale).flatten(), shift.flatten()
+            return F.layer_norm(x_BLD, width, weight, bias, eps)
+        runs = self.runs(F.layer_norm(x_BLD, width, eps=eps))
+        return torch.addcmul(self.at(shift), runs, self.at(1 + scale)).flatten(1, 2)
 
     def add_gated(self, x_BLD: Tensor, y_BLD: Tensor, gate: Tensor) -> Tensor:
         """x + gate y, (B,L,D)"""
@@ -204,15 +211,12 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = times.vectors(
             self.cast(self.modulation, x_BLD)
         )
-        y_BLD = times.scale_shift(self.norm(x_BLD), scale1, shift1)
+        y_BLD = times.norm_scale_shift(x_BLD, scale1, shift1, self.eps)
         y_BLD = self.attend(y_BLD, run, layer)
         x_BLD = times.add_gated(x_BLD, y_BLD, gate1)
         x_BLD = x_BLD + self.cross_attn(self.norm3(x_BLD), run.text.layers[layer], run.lengths)
-        y_BLD = self.ffn(times.scale_shift(self.norm(x_BLD), scale2, shift2))
+        y_BLD = self.ffn(times.norm_scale_shift(x_BLD, scale2, shift2, self.eps))
         return times.add_gated(x_BLD, y_BLD, gate2)
-
-    def norm(self, x_BLD: Tensor) -> Tensor:
-        return F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=self.eps)
 
     def attend(self, y_BLD: Tensor, run: Pass, layer: int) -> Tensor:
         known, known_lengths = (
@@ -238,8 +242,7 @@ class Head(nn.Module):
     def forward(self, x_BLD: Tensor, times: TimeTable) -> Tensor:
         """Patch values (B,L,P), P in our order (c,pt,ph,pw); Wan's own has c fastest."""
         shift, scale = times.vectors(self.cast(self.modulation, x_BLD))
-        y_BLD = F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=self.eps)
-        y_BLP = self.head(times.scale_shift(y_BLD, scale, shift))
+        y_BLP = self.head(times.norm_scale_shift(x_BLD, scale, shift, self.eps))
         return y_BLP.unflatten(-1, (-1, self.out_channels)).transpose(-1, -2).flatten(-2)
 
 
