@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..models.flow import SOLVERS
 from .api import io
 from .clips import samples_of
-from .sampling import advance, begin, finish_run, latent_of, open_journal, seed_list
+from .sampling import Stoppable, advance, begin, finish_run, latent_of, open_journal, seed_list
 from .types import BOUNDARY, DenoiseStateWire
 from .verbs import low_inputs
 
@@ -84,7 +84,7 @@ class StartDenoising(io.ComfyNode):
         return io.NodeOutput(begin(model, *prompts, latent, sigmas, seed, solver, **late))
 
 
-class DenoiseStep(io.ComfyNode):
+class DenoiseStep(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -128,7 +128,7 @@ class DenoiseStep(io.ComfyNode):
         return io.NodeOutput(after, latent_of(after, after.state.x0), after.state.steps_left)
 
 
-class FinishDenoising(io.ComfyNode):
+class FinishDenoising(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -9,6 +9,7 @@ from functools import partial
 
 from ..models.extend import extend_backwards, extend_forwards
 from ..models.journal import Journal
+from . import host
 from .api import io
 from .drift import drift_watch
 from .extension import (
@@ -22,6 +23,7 @@ from .extension import (
 )
 from .footage import Footage, check_rate, read_footage, told_source
 from .host.facts import facts_of
+from .sampling import Stoppable
 from .types import PlanWire
 from .verbs import (
     Sampling,
@@ -70,7 +72,7 @@ def extent_inputs() -> list:
     ]
 
 
-class ExtendVideo(io.ComfyNode):
+class ExtendVideo(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
@@ -116,7 +118,12 @@ class ExtendVideo(io.ComfyNode):
         each = seeds_of(seeds, seed)
 
         def work(journal):
-            return [extend(job, one, settings, journal) for one in each]
+            first, *others = each
+            takes = [extend(job, first, settings, journal)]
+            for one in others:
+                if not host.heed_stop():
+                    takes.append(extend(job, one, settings, journal))
+            return takes
 
         takes = journaled(settings["checkpoint"], work)
         outputs = map(list, zip(*takes, strict=True))
@@ -189,7 +196,8 @@ def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
 def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -> tuple:
     """One take: LATENT, VIDEO, seams and report."""
     fill = Sampling.of(settings, seed, vae=job.clip.vae).fill(job.extent.fps, journal)
-    watch = drift_watch(job.clip, settings["drift_limit"])
+    drift = drift_watch(job.clip, settings["drift_limit"])
+    watch = lambda window, new: not host.heed_stop() and drift(window, new)  # noqa: E731
     size = job.extent.window, job.context
     if job.extent.backwards:
         sequence = extend_backwards(job.front_1CTHW, job.new, *size, fill, watch)
@@ -198,6 +206,7 @@ def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -
         sequence = extend_forwards(job.front_1CTHW, job.new, *size, fill, still, watch)
     made = sequence.shape[2] - job.front_1CTHW.shape[2]
     plan = plan_of(shortened(job, made))
-    stopped = "" if made == job.new else "\nStopped early: the drift passed drift_limit."
+    why = "you stopped it" if host.was_stopped() else "the drift passed drift_limit"
+    stopped = "" if made == job.new else f"\nStopped early: {why}."
     latent, video = finish_plan(plan, joined(job, sequence))
     return latent, video, plan.seams_text, plan.report + stopped

@@ -9,6 +9,7 @@ from ..models.seams import judge, measure
 from .api import io
 from .footage import read_footage
 from .joining import Joint, extent_from, fill_joint, one_window, plan_of, prepare_loop
+from .sampling import Stoppable
 from .sound import CROSSFADE
 from .types import PlanWire
 from .verbs import (
@@ -51,7 +52,7 @@ def closing_inputs() -> list:
     ]
 
 
-class LoopVideo(io.ComfyNode):
+class LoopVideo(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

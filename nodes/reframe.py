@@ -7,6 +7,7 @@ from .api import io
 from .footage import Footage, last_frame_as_image, read_footage
 from .host.facts import facts_of
 from .reframing import ASPECTS, CROP, WIDEN, Framing, frame_clip, plan_of
+from .sampling import Stoppable
 from .types import Plan, PlanWire
 from .verbs import (
     Sampling,
@@ -85,7 +86,7 @@ def frame_inputs() -> list:
     ]
 
 
-class Reframe(io.ComfyNode):
+class Reframe(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -18,6 +18,7 @@ from .remixing import (
     remix_plan,
     remix_report,
 )
+from .sampling import Stoppable
 from .types import PlanWire
 from .verbs import (
     Sampling,
@@ -46,7 +47,7 @@ def mask_input():
     )
 
 
-class RemixVideo(io.ComfyNode):
+class RemixVideo(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

@@ -162,6 +162,8 @@ def fill_shots(
     )
     takes: list[Take] = []
     for place, shot in enumerate(shots):
+        if takes and host.heed_stop():  # nothing goes on from what is not done
+            break
         continues = shot.continues and place > 0
         seed = board.seed if shot.seed is None else shot.seed
         text = prompt_of(shot, board.subject)
@@ -178,7 +180,8 @@ def fill_shots(
         latent = make_shot(
             latents, sequence_of(takes) if continues else None, board, sampling, journal
         )
-        kept.keep(place, asked, key, latent)
+        if not host.was_stopped():
+            kept.keep(place, asked, key, latent)
         takes.append(Take(shot, text, seed, latent, key, continues, made=True))
     return takes
 

@@ -11,6 +11,7 @@ from .api import io
 from .fitting import FITS
 from .footage import Footage, read_footage, told_source
 from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
+from .sampling import Stoppable
 from .sound import CROSSFADE
 from .transforming import blended_fill, prepare_transform
 from .types import PlanWire
@@ -78,7 +79,7 @@ def seconds_input():
     )
 
 
-class StitchVideos(io.ComfyNode):
+class StitchVideos(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(

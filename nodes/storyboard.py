@@ -8,6 +8,7 @@ from .clips import FPS
 from .footage import video_of
 from .host.facts import facts_of
 from .kept_shots import KeptShots
+from .sampling import Stoppable
 from .shots import CAMERAS, Board, Take, fill_shots, piece_of, runs_of, shots_report, starts_of
 from .types import Shot as ShotValue
 from .types import ShotsWire
@@ -94,7 +95,7 @@ class Shot(io.ComfyNode):
         return io.NodeOutput((*(previous or ()), shot))
 
 
-class Storyboard(io.ComfyNode):
+class Storyboard(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
         model, _, _, *settings = sampling_inputs()

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 ProgressReport = Callable[[str | None, float, float], None]
+PreviewReport = Callable[[str | None, bytes], None]
+ClipReport = Callable[[str | None, dict[str, Any]], None]
 
 
 class InterruptProcessingException(Exception):
@@ -28,7 +30,10 @@ class InterruptProcessingException(Exception):
 class Session:
     """Where one run reads and writes, who hears of its progress, and how to stop it.
 
-    `on_progress(node id, value, total)` hears every step of a long node.
+    `on_progress(node id, value, total)` hears every step of a long node, `on_preview(node id,
+    file)` sees the JPEG or PNG that it shows on its way. While `is_watched()`, `on_clip(node id,
+    message)` hears of whole clips. A node in `to_stop` ends its run at the next step with what is
+    predicted by then, and is put into `stopped`.
     """
 
     input_directory: Path = Path("input")
@@ -36,6 +41,11 @@ class Session:
     temp_directory: Path = Path(gettempdir()) / "patchdit"
     on_progress: ProgressReport = lambda node, value, total: None
     interrupt: threading.Event = field(default_factory=threading.Event)
+    on_preview: PreviewReport = lambda node, image: None
+    on_clip: ClipReport = lambda node, message: None
+    is_watched: Callable[[], bool] = lambda: False
+    to_stop: set[str | None] = field(default_factory=set)
+    stopped: set[str | None] = field(default_factory=set)
 
 
 _session: ContextVar[Session] = ContextVar("session")
@@ -66,8 +76,13 @@ def executing(node: str) -> Iterator[None]:
         _node.reset(token)
 
 
+def executing_node() -> str | None:
+    """The id of the node that runs."""
+    return _node.get()
+
+
 class ProgressBar:
-    """As `comfy.utils.ProgressBar`; previews have nowhere to go and are ignored."""
+    """As `comfy.utils.ProgressBar`, but a preview is the bytes of a JPEG or PNG file."""
 
     def __init__(self, total: int, node_id: str | None = None):
         self.total = total
@@ -78,6 +93,8 @@ class ProgressBar:
         self.total = self.total if total is None else total
         self.current = min(value, self.total)
         session().on_progress(self.node_id, self.current, self.total)
+        if isinstance(preview, bytes):
+            session().on_preview(self.node_id, preview)
 
     def update(self, value: int) -> None:
         self.update_absolute(self.current + value)

@@ -24,6 +24,7 @@ from ...models.patches import token_maximum
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 from .comfyui_attention import AttentionPatches, HostAttention
+from .previews import preview_colours
 
 SHIFT = 6.0  # of the noise schedule where core makes it; blockworld's 64x64 clips of 17 frames
 LEVELS = "patchdit_levels"  # conditioning: each cell's share of the step's noise level, B1THW
@@ -225,20 +226,3 @@ def spread(timestep_B: Tensor, share_B1THW: Tensor, patch: PatchSize) -> Tensor:
     if (cells_BTN == cells_BTN[..., :1]).all():
         return timestep_B[:, None] * cells_BTN[..., 0]
     return timestep_B[:, None] * token_maximum(share_BTHW, patch)
-
-
-@torch.no_grad()
-def preview_colours(vae: VideoVAE) -> tuple[list[list[float]], list[float]]:
-    """Factors and bias that turn a normalised latent cell into its colour in -1..1.
-
-    A ridge fit over flat pictures in 27 colours: good enough to see where a run is going.
-    """
-    side = 2 * vae.spatial_stride
-    levels = torch.tensor([-0.8, 0.0, 0.8])
-    colours_NC = torch.cartesian_prod(levels, levels, levels)
-    video_BCFHW = colours_NC[:, :, None, None, None].expand(-1, -1, 1, side, side)
-    cells_NC = vae.normalise(vae.encode(video_BCFHW)).mean((2, 3, 4))
-    known_NC = torch.cat([cells_NC, torch.ones(len(cells_NC), 1)], dim=1)
-    square_CC = known_NC.T @ known_NC + 0.01 * torch.eye(known_NC.shape[1])
-    factors = torch.linalg.solve(square_CC, known_NC.T @ colours_NC).tolist()
-    return factors[:-1], factors[-1]

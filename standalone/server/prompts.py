@@ -47,6 +47,7 @@ class Prompts:
             web.get("/queue", self.get_queue),
             web.post("/queue", self.post_queue),
             web.post("/interrupt", self.interrupt),
+            web.post("/patchdit/stop", self.stop),
             web.get("/history", self.get_history),
             web.get("/history/{id}", self.get_history),
             web.post("/history", self.post_history),
@@ -119,6 +120,14 @@ class Prompts:
         body = await read_object(request) if request.can_read_body else {}
         self.runner.interrupt(body.get("prompt_id"))
         return web.Response()
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """{"prompt_id", "node_id"}: have a node of the running job end with what it predicts."""
+        body = await read_object(request)
+        prompt, node = body.get("prompt_id"), body.get("node_id")
+        if not isinstance(prompt, str) or not isinstance(node, str):
+            raise web.HTTPBadRequest(text="Need the texts 'prompt_id' and 'node_id'.")
+        return web.json_response({"stopping": self.runner.stop(prompt, node)})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Stop one job, or those of {"job_ids": [...]}, whether they run or wait."""

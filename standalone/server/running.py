@@ -8,8 +8,6 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..executor import NodeError, run
@@ -21,13 +19,6 @@ from .sockets import Clients, named
 
 PAUSE = 0.05  # seconds at least between two progress messages of a node
 STATES = 50  # nodes that a progress message tells of, the latest ones
-
-
-@dataclass(frozen=True)
-class CanvasSession(Session):
-    """A session whose previews have somewhere to go: `on_preview(node id, bytes of a picture)`."""
-
-    on_preview: Callable[[str | None, bytes], None] = lambda node, image: None
 
 
 class Runner:
@@ -54,6 +45,14 @@ class Runner:
         story.interrupt.set()
         return True
 
+    def stop(self, id: str, node: str) -> bool:
+        """Have a node of the running job end with what it predicts; say whether that job runs."""
+        story = self.story
+        if story is None or id != story.job.id:
+            return False
+        story.to_stop.add(node)
+        return True
+
     def running_node(self, client: str) -> tuple[str, str] | None:
         """Prompt and node of this client's job, for a browser that comes back."""
         story = self.story
@@ -63,13 +62,16 @@ class Runner:
 
     def _run(self, job: Job, story: Story) -> None:
         places = self.folders.by_type
-        session = CanvasSession(
+        session = Session(
             places["input"],
             places["output"],
             places["temp"],
             story.progress,
             story.interrupt,
             story.preview,
+            story.clip,
+            story.is_watched,
+            story.to_stop,
         )
         story.begin()
         try:
@@ -93,6 +95,7 @@ class Story:
     def __init__(self, job: Job, clients: Clients, loop: asyncio.AbstractEventLoop):
         self.job = job
         self.interrupt = threading.Event()
+        self.to_stop: set[str | None] = set()
         self.node: Node | None = None
         self._clients = clients
         self._loop = loop
@@ -125,6 +128,14 @@ class Story:
         if node is not None and self.job.client is not None:
             arguments = (image, node, self.job.id, self.job.client)
             self._loop.call_soon_threadsafe(self._clients.send_preview, *arguments)
+
+    def is_watched(self) -> bool:
+        """Whether the script that plays clips listens."""
+        return self._clients.is_watching(self.job.client)
+
+    def clip(self, node: str | None, message: dict[str, Any]) -> None:
+        node = node or (self.node.id if self.node else None)
+        self._tell("patchdit.preview", {"node": node, **message})
 
     def done(self, node: Node, shown: dict[str, list]) -> None:
         total = self._states[node.id]["max"]

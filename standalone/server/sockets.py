@@ -13,13 +13,14 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from .guard import read_object
 from .pack import FEATURES
 
 PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # the frontend's numbers for binary messages
 JPEG, PNG = 1, 2
 IMAGE_TYPES = {b"\xff\xd8": (JPEG, "image/jpeg"), b"\x89P": (PNG, "image/png")}
 WAITING = 50_000  # messages that a browser may leave unread before it is let go
-PASSING = ("progress", "progress_state")  # the next one says it all again
+PASSING = ("progress", "progress_state", "patchdit.preview")  # the next one says it all again
 HURRY = 500  # messages unread, from which on a browser hears no passing ones
 
 
@@ -29,6 +30,7 @@ class Client:
     def __init__(self, socket: web.WebSocketResponse):
         self.socket = socket
         self.features: dict[str, Any] = {}
+        self.watches = False  # whether our script plays clips there
         self.waiting: asyncio.Queue[str | bytes] = asyncio.Queue(WAITING)
         self.closing: asyncio.Future | None = None
 
@@ -62,7 +64,7 @@ class Clients:
         self.by_id: dict[str, Client] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/ws", self.listen)]
+        return [web.get("/ws", self.listen), web.post("/patchdit/watch", self.watch)]
 
     def send(self, event: str, data: dict, to: str | None = None) -> None:
         """Tell one client, or all where `to` is None; who is not there hears nothing."""
@@ -77,6 +79,19 @@ class Clients:
             if client.is_behind:
                 continue
             client.put(preview_message(image, node, prompt, client.features))
+
+    def is_watching(self, id: str | None) -> bool:
+        """Whether a client plays whole clips; a thread may ask too."""
+        client = None if id is None else self.by_id.get(id)
+        return client is not None and client.watches
+
+    async def watch(self, request: web.Request) -> web.Response:
+        """{"client_id"}: our script listens there."""
+        id = (await read_object(request)).get("client_id")
+        client = self.by_id.get(id) if isinstance(id, str) else None
+        if client is not None:
+            client.watches = True
+        return web.json_response({"watching": client is not None})
 
     def _addressed(self, to: str | None) -> list[Client]:
         if to is None:

@@ -1,0 +1,136 @@
+"""While a node denoises its whole clip plays on it; a button ends the run there, for this time."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from .conftest import ROOT
+
+FINISH = "PatchDiT_FinishDenoising"
+CLIP, PICTURE, STOP = ".patchdit-clip", ".patchdit-clip-picture", ".patchdit-clip-stop"
+STEPS = 1000  # far more than a test waits for
+LISTEN = """() => {
+    Object.assign(window, { heard: [], sent: [] });
+    const { api } = app;
+    for (const kind of ["success", "error", "interrupted", "cached"])
+        api.addEventListener(`execution_${kind}`, ({ detail }) => heard.push([kind, detail]));
+    api.addEventListener("patchdit.preview", ({ detail }) => sent.push(detail));
+    app.extensionManager.setting.set("Comfy.Execution.PreviewMethod", "latent2rgb");
+}"""
+ENDED = "() => heard.some(([kind]) => kind !== 'cached')"
+
+
+@pytest.fixture
+def running(canvas):
+    """`running(seed)`: a template queued with far too many steps, its clip playing on a node."""
+    page = canvas.page
+    if not page.evaluate("() => 'heard' in window"):
+        page.evaluate(LISTEN)
+
+    def run(seed: int) -> list[dict]:
+        canvas.load(json.loads((ROOT / "workflows" / "text_to_video.json").read_text()))
+        page.evaluate(
+            """quick => {
+                for (const node of app.graph._nodes)
+                    for (const widget of node.widgets ?? [])
+                        if (widget.name in quick) widget.value = quick[widget.name];
+                const node = app.graph._nodes.find(one => one.comfyClass === quick.kind);
+                const offset = [120 - node.pos[0], 80 - node.pos[1]];
+                Object.assign(app.canvas.ds, { scale: 1, offset });
+            }""",
+            {"weights": "tiny", "steps": STEPS, "seed": seed, "text": "a red ball", "kind": FINISH},
+        )
+        page.wait_for_timeout(600)
+        before = canvas.unsized_nodes()
+        queue(canvas)
+        return before
+
+    yield run
+    page.evaluate("() => app.api.interrupt()")
+    page.wait_for_function(ENDED, timeout=60_000)
+
+
+def queue(canvas) -> None:
+    """Queue the graph as it is, and wait until its clip plays."""
+    canvas.page.evaluate(
+        """() => {
+            heard.length = sent.length = 0;
+            for (const node of app.graph._nodes)
+                for (const widget of node.widgets ?? [])
+                    if (widget.name === "control_after_generate") widget.value = "fixed";
+            app.queuePrompt(0, 1);
+        }"""
+    )
+    canvas.page.wait_for_selector(PICTURE, state="visible", timeout=60_000)
+    canvas.page.wait_for_function("() => sent.filter(one => one.image).length > 1", timeout=60_000)
+
+
+def end_of(canvas) -> str:
+    canvas.page.wait_for_function(ENDED, timeout=60_000)
+    return canvas.page.evaluate("() => heard.find(([kind]) => kind !== 'cached')[0]")
+
+
+def node_id(canvas) -> str:
+    """The id of the node that runs."""
+    return canvas.page.evaluate(
+        "kind => String(app.graph._nodes.find(one => one.comfyClass === kind).id)", FINISH
+    )
+
+
+def test_the_whole_clip_plays_on_the_node_while_it_runs(canvas, running):
+    before = running(seed=1)
+    page = canvas.page
+    told = page.evaluate("() => sent.filter(one => one.image).at(-1)")
+    assert told["node"] == node_id(canvas) and told["total"] == STEPS
+    data = base64.b64decode(told["image"].partition(",")[2])
+    sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    rows = -(-told["frames"] // told["columns"])
+    assert told["frames"] > 1
+    assert sheet.shape == (rows * told["height"], told["columns"] * told["width"], 3)
+    frame = page.locator(PICTURE).get_attribute("data-frame")
+    moved = f"frame => document.querySelector('{PICTURE}').dataset.frame !== frame"
+    page.wait_for_function(moved, arg=frame, timeout=10_000)
+    assert page.locator(".patchdit-clip-step").inner_text().endswith(f" of {STEPS}")
+    clip, node = canvas.box(CLIP), canvas.box(PICTURE)
+    assert node["width"] > 100 and clip["height"] >= node["height"]
+    page.evaluate("() => app.api.interrupt()")
+    assert end_of(canvas) == "interrupted"
+    page.wait_for_selector(CLIP, state="hidden", timeout=5_000)
+    assert canvas.unsized_nodes() == before
+
+
+def test_stop_here_goes_on_with_the_prediction_and_is_not_kept(canvas, running):
+    """By the keyboard; queued again the node runs anew, from the step that it was stopped at."""
+    running(seed=2)
+    page = canvas.page
+    page.locator(STOP).focus()
+    page.keyboard.press("Enter")
+    assert end_of(canvas) == "success"
+    page.wait_for_selector(CLIP, state="hidden", timeout=5_000)
+    last = page.evaluate("() => sent.at(-1).step")
+    assert 0 < last < STEPS
+    queue(canvas)
+    first = page.evaluate("() => sent.find(one => one.image).step")
+    assert last < first < STEPS
+    cached = page.evaluate("() => heard.filter(([kind]) => kind === 'cached').at(-1)[1].nodes")
+    assert node_id(canvas) not in cached
+    page.locator(STOP).click()
+    assert end_of(canvas) == "success"
+
+
+def test_pausing(canvas, running):
+    running(seed=3)
+    page = canvas.page
+    button = page.locator(f"{CLIP} button").first
+    assert button.inner_text() == "Pause"
+    button.click()
+    page.wait_for_timeout(300)
+    frame = page.locator(PICTURE).get_attribute("data-frame")
+    page.wait_for_timeout(1500)
+    assert page.locator(PICTURE).get_attribute("data-frame") == frame
+    assert button.inner_text() == "Play"
