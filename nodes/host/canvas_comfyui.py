@@ -25,7 +25,7 @@ WATCHING: set[str] = set()  # client ids
 
 def clip_sender() -> Callable[[dict[str, Any]], None] | None:
     """Sends messages of the node that runs to its browser; None where nobody plays clips."""
-    server, where = PromptServer.instance, get_executing_context()
+    server, where = getattr(PromptServer, "instance", None), get_executing_context()
     client = getattr(server, "client_id", None)
     if where is None or client not in WATCHING or client not in server.sockets:
         return None

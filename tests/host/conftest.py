@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -30,11 +31,32 @@ from patchdit.models.transformer import PatchDiT
 from patchdit.models.video_vae import VideoVAE
 
 from ..nodes.conftest import parts, weights
+from .results import Results
+from .wan_files import write_wan_files
 
 __all__ = ["parts", "weights"]  # fixtures: the tiny model of tests/nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK = "ComfyUI-PatchDiT"
+results = Results(Path(__file__).parent)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    results.collected(item.nodeid for item in session.items)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    results.deselected(item.nodeid for item in items)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    results.add(report)
+
+
+def pytest_sessionfinish() -> None:
+    folder = find_comfyui()
+    if folder is not None and results.complete:
+        results.write(folder, python_of(folder))
 
 
 def find_comfyui() -> Path | None:
@@ -132,7 +154,8 @@ def wan_weights(parts, tmp_path_factory) -> Path:
 def comfyui(weights, wan_weights, tmp_path_factory):
     """The server; the tiny model of tests/nodes is its `tiny` weights.
 
-    `wan` is another, whose transformer ComfyUI also loads by itself, as tiny-wan.safetensors.
+    `wan` is another, whose transformer ComfyUI also loads by itself, as tiny-wan.safetensors. The
+    folders for models hold what wan_files.py writes.
     """
     folder = find_comfyui()
     if folder is None:
@@ -142,7 +165,7 @@ def comfyui(weights, wan_weights, tmp_path_factory):
     (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
     shutil.copytree(weights, base / "models" / "patchdit" / "tiny")
     shutil.copytree(wan_weights, base / "models" / "patchdit" / "wan")
-    (base / "models" / "diffusion_models").mkdir()
+    write_wan_files(base / "models")
     network = wan_weights / blockworld.NAMES["transformer"]
     shutil.copy(network, base / "models" / "diffusion_models" / "tiny-wan.safetensors")
     (base / "input").mkdir()
@@ -169,6 +192,7 @@ paths, sys.argv = sys.argv[1:], ["main.py", "--cpu"]
 import comfy.options
 comfy.options.enable_args_parsing()
 import comfy.cli_args
+import utils.extra_config  # as ComfyUI does, before another package takes the name
 try:
     import pytest
 except ImportError:
@@ -177,37 +201,49 @@ sys.exit(pytest.main(paths))
 """
 
 
+def run_inside(*names: str, **told: str) -> int:
+    """How many tests of tests/host/<name>.py pass in a process of ComfyUI's, which all have to.
+
+    `told` are environment variables. Skips where there is no real ComfyUI, or none with pytest.
+    """
+    folder = find_comfyui()
+    if folder is None:
+        pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
+    tests = [ROOT / "tests" / "host" / f"{name}.py" for name in names]
+    done = subprocess.run(
+        [python_of(folder), "-c", START, *map(str, ("-x", "-c", ROOT / "pyproject.toml", *tests))],
+        cwd=folder,  # where `import comfy` finds it
+        env={**os.environ, "PYTHONPATH": "", **told},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    if "no pytest" in done.stderr:
+        pytest.skip(f"{python_of(folder)} has no pytest")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout[-3000:]
+    return int(passed[1])
+
+
 @dataclass(frozen=True)
 class Inside:
-    """Tests that ran in a process of ComfyUI's, and the fingerprints that they found."""
+    """How many tests passed in a process of ComfyUI's, and the fingerprints that they found."""
 
-    process: subprocess.CompletedProcess
+    passed: int
     fingerprints: dict[str, str]
 
 
 @pytest.fixture(scope="session")
 def inside(weights, tmp_path_factory) -> Inside:
     """What became of inside.py and inside_verbs.py there."""
-    folder = find_comfyui()
-    if folder is None:
-        pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
-    tests = [ROOT / "tests" / "host" / f"{name}.py" for name in ("inside", "inside_verbs")]
-    told = tmp_path_factory.mktemp("inside") / "fingerprints.json"
-    told_by = {"PATCHDIT_WEIGHTS": str(weights), "PATCHDIT_FINGERPRINTS": str(told)}
-    done = subprocess.run(
-        [python_of(folder), "-c", START, *map(str, ("-x", "-c", ROOT / "pyproject.toml", *tests))],
-        cwd=folder,  # where `import comfy` finds it
-        env={**os.environ, "PYTHONPATH": "", **told_by},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    if "no pytest" in done.stderr:
-        pytest.skip(f"{python_of(folder)} has no pytest")
-    return Inside(done, json.loads(told.read_text()) if told.exists() else {})
+    found = tmp_path_factory.mktemp("inside") / "fingerprints.json"
+    told = {"PATCHDIT_WEIGHTS": str(weights), "PATCHDIT_FINGERPRINTS": str(found)}
+    passed = run_inside("inside", "inside_verbs", **told)
+    return Inside(passed, json.loads(found.read_text()))
 
 
-def wait_until_up(server: ComfyUI, seconds: float = 180) -> None:
+def wait_until_up(server: ComfyUI, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.process.poll() is None:
         try:

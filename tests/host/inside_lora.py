@@ -14,12 +14,23 @@ from patchdit.models.checkpoints import in_diffusers
 from patchdit.nodes import host
 from patchdit.nodes.host.lora_comfyui import add_lora
 
-from ..nodes.conftest import model, parts
+from ..nodes.conftest import parts
+from .wan_pairs import folder, pair
 
-__all__ = ["model", "parts"]  # fixtures
+__all__ = ["folder", "pair", "parts"]  # fixtures
 
 PREFIX = "diffusion_model."
 MODULES = ["blocks.0.self_attn.q", "blocks.1.ffn.2", "patch_embedding", "head.head"]
+
+
+@pytest.fixture(params=["blockworld", "our wan", "core's wan"])
+def model(request):
+    """Our own model, a Wan file by our loader, and the same file by core's."""
+    if request.param == "blockworld":
+        parts = request.getfixturevalue("parts")
+        return host.make_model(parts.transformer, parts.vae)
+    mine, theirs = request.getfixturevalue("pair")("t2v")
+    return mine if request.param == "our wan" else theirs
 
 
 def random(*shape):
@@ -102,6 +113,7 @@ def test_nothing_of_a_file_for_another_model_is_put_on(model, tmp_path):
     pair = random(96, 2), random(2, 96)
     module = "blocks.0.self_attn.q"
     save_file({f"{module}.lora_{n}.weight": t for n, t in zip(names, pair, strict=True)}, str(path))
-    with pytest.raises(ValueError, match="a network 96 wide, the model is 48"):
+    width = len(model.model_state_dict()[f"{PREFIX}{module}.weight"])
+    with pytest.raises(ValueError, match=f"a network 96 wide, the model is {width}"):
         add_lora(model, path, 1.0)
     assert not model.patches

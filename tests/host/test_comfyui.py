@@ -25,6 +25,11 @@ from .graphs import needs_shipped_weights
 INFO = Path(__file__).parent / "object_info"
 WORKFLOW = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_text())
 PROMPT = "a red ball bounces"
+CHOICES = {  # of files that users have
+    "LoadVideoModel": ("model_name", "diffusion_models"),
+    "LoadVideoVAE": ("vae_name", "vae"),
+    "LoadVideoLora": ("lora_name", "loras"),
+}
 
 
 def workflow(weights="tiny", **changes):
@@ -81,6 +86,11 @@ def test_every_node_is_listed_and_its_schema_stored(comfyui):
     weights = stored["PatchDiT_LoadBlockworld"]["input"]["required"]["weights"][1]
     assert weights["options"] == ["blockworld-mini", "tiny", "wan"]
     weights["options"] = ["blockworld-mini"]
+    for id, (socket, folder) in CHOICES.items():
+        choice = stored[f"PatchDiT_{id}"]["input"]["required"][socket][1]
+        files = [path.name for path in (comfyui.base / "models" / folder).iterdir()]
+        assert choice["options"] == sorted(name for name in files if not name.startswith("put_"))
+        choice["options"] = []
     for info in stored.values():
         assert info.pop("python_module") == f"custom_nodes.{PACK}"
     INFO.mkdir(exist_ok=True)

@@ -1,7 +1,6 @@
-"""Runs inside*.py by the Python of a real ComfyUI, with its modules importable as its own."""
+"""Runs inside.py and inside_verbs.py: our own model in the process of a real ComfyUI."""
 
 
-def test_inside_the_process_of_comfyui(inside):
-    done = inside.process
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert " passed" in done.stdout
+def test_our_own_model_inside_the_process_of_comfyui(inside, record_property):
+    record_property("inside", inside.passed)
+    assert inside.passed > 0

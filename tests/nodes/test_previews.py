@@ -42,7 +42,7 @@ def test_flat_pictures_show_in_their_own_colour():
         video = 2 * torch.tensor(rgb).view(1, 3, 1, 1, 1).expand(-1, -1, 1, side, side) - 1
         with torch.no_grad():
             shown = colour(vae.normalise(vae.encode(video)), fitted)
-        assert (shown.mean((1, 2, 3)) - torch.tensor(rgb)).abs().max() < 0.1
+        assert (shown.mean((1, 2, 3)) - torch.tensor(rgb)).abs().max() < 0.2
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 21])

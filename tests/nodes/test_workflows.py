@@ -8,10 +8,11 @@ from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
 from patchdit.nodes import host
 from patchdit.standalone.executor import run
-from patchdit.standalone.graph import read_graph
+from patchdit.standalone.graph import find_problems, read_graph
 from patchdit.standalone.host import Session, use_session
 from patchdit.standalone.ui_format import to_api_format
 
@@ -51,6 +52,45 @@ def test_text_to_video_runs_without_comfyui(node_classes, weights, tmp_path, mon
     assert [step for step in told if step[0] == "9"][-1] == ("9", 17, 17)
 
 
+PRODUCTIONS = {  # the side of a frame, the seconds and the frames per second of what each ends in
+    "story_in_shots": (64, 20, 8),
+    "product_loop": (384, 3, 8),
+    "restyle_extend_upscale": (64, 4, 8),  # the small video: an upscale model is the host's matter
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTIONS)
+def test_a_production_runs_without_comfyui(name, node_classes, weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "weights_folder", lambda: weights.parent)
+    prompt = json.loads((FOLDER / "api" / f"{name}.json").read_text())
+    for id in [id for id, node in prompt.items() if node["class_type"] == "UpscaleModelLoader"]:
+        remove_with_readers(prompt, id)
+    for node in prompt.values():
+        if "weights" in node["inputs"]:
+            node["inputs"]["weights"] = weights.name
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 2
+    with use_session(Session(tmp_path, tmp_path, tmp_path)):
+        shown = asyncio.run(run(read_graph(prompt, node_classes)))
+    files = [file for node in shown.values() for file in node.get("images", ())]
+    (file,) = (file for file in files if file["filename"].endswith(".mp4"))
+    side, seconds, fps = PRODUCTIONS[name]
+    with av.open(str(tmp_path / file["subfolder"] / file["filename"])) as container:
+        (stream,) = container.streams.video
+        assert (stream.width, stream.height, stream.average_rate) == (side, side, fps)
+        frames = sum(1 for _ in container.decode(stream))
+    assert abs(frames - seconds * fps) <= 8
+
+
+def remove_with_readers(prompt: dict, id: str) -> None:
+    """Take a node out of a prompt, and all that is made from it."""
+    del prompt[id]
+    links = {i: [v[0] for v in n["inputs"].values() if type(v) is list] for i, n in prompt.items()}
+    for reader, sources in links.items():
+        if id in sources and reader in prompt:
+            remove_with_readers(prompt, reader)
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_nodes_of_a_template_do_not_overlap(path):
     boxes = [box(node) for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]]
@@ -80,3 +120,91 @@ def box(node):
     """Left, top, right and bottom of a node, its title bar of 30 pixels included."""
     (left, top), (width, height) = node["pos"], node["size"]
     return left, top - 30, left + width, top + height
+
+
+WAN = [path for path in TEMPLATES if path.stem.startswith("wan_")]
+LOADERS = {  # the widget that names a file, and the folder that the file goes to
+    "PatchDiT_LoadVideoModel": ("model_name", "diffusion_models"),
+    "PatchDiT_LoadVideoVAE": ("vae_name", "vae"),
+    "CLIPLoader": ("clip_name", "text_encoders"),
+    "UpscaleModelLoader": ("model_name", "upscale_models"),
+}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_template_says_where_its_files_come_from(path, node_classes):
+    """The frontend offers the download of what `models` of a node names."""
+    template = json.loads(path.read_text(encoding="utf-8"))
+    prompt = to_api_format(template, node_classes)
+    loaders = [node for node in template["nodes"] if node["type"] in LOADERS]
+    assert len(loaders) >= 3 if path in WAN else len(loaders) <= 1
+    for node in loaders:
+        widget, folder = LOADERS[node["type"]]
+        (file,) = node["properties"]["models"]
+        assert prompt[str(node["id"])]["inputs"][widget] == file["name"]
+        assert file["directory"] == folder
+        assert file["url"].startswith("https://huggingface.co/Comfy-Org/")
+        assert file["url"].endswith(f"/{file['name']}")
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_template_explains_itself_and_is_whole_without_its_files(path, node_classes, tmp_path):
+    template = json.loads(path.read_text(encoding="utf-8"))
+    (note,) = (node for node in template["nodes"] if node["type"] == "MarkdownNote")
+    assert note["widgets_values"][0].startswith("## ")
+    with use_session(Session(tmp_path, tmp_path, tmp_path)):
+        graph = read_graph(to_api_format(template, node_classes), node_classes)
+        problems = find_problems(graph)
+    files = {*LOADERS, "LoadImage", "LoadVideo"}
+    missing = {node["type"] for node in template["nodes"]} & files
+    found = {graph.nodes[problem.node].schema.node_id for problem in problems}
+    assert found == missing
+
+
+THUMBNAILS = sorted(FOLDER.glob("*.jpg"))
+
+
+def test_every_thumbnail_belongs_to_a_template():
+    names = {path.stem for path in THUMBNAILS}
+    assert names <= {path.stem for path in TEMPLATES}
+    assert {path.stem for path in WAN} | {"text_to_video"} <= names
+
+
+@pytest.mark.parametrize("path", THUMBNAILS, ids=lambda path: path.stem)
+def test_a_thumbnail_is_small_and_shows_something(path):
+    assert path.stat().st_size <= 40 * 1024
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (400, 225))
+        assert max(high - low for low, high in picture.getextrema()) > 100
+
+
+BLUEPRINTS = sorted((FOLDER.parent / "subgraphs").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_is_one_node_over_a_whole_graph(path, node_classes):
+    blueprint = json.loads(path.read_text(encoding="utf-8"))
+    (outer,), (inner,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert outer["type"] == inner["id"] and inner["name"] == path.stem
+    nodes = {node["id"]: node for node in inner["nodes"]}
+    ends = {(link["id"], link["target_id"], link["target_slot"]) for link in inner["links"]}
+    for side in ("inputs", "outputs"):
+        assert [s["name"] for s in outer[side]] == [s["name"] for s in inner[side]]
+    for link in inner["links"]:
+        source, target = nodes.get(link["origin_id"]), nodes.get(link["target_id"])
+        given = (source["outputs"] if source else inner["inputs"])[link["origin_slot"]]
+        taken = (target["inputs"] if target else inner["outputs"])[link["target_slot"]]
+        assert set(given["type"].split(",")) & set(taken["type"].split(","))
+    for node in nodes.values():
+        schema = node_classes[node["type"]].GET_SCHEMA()
+        for place, socket in enumerate(node["inputs"]):
+            needed = next(i for i in schema.inputs if i.id == socket["name"])
+            assert socket["link"] is not None or needed.optional, socket
+            assert socket["link"] is None or (socket["link"], node["id"], place) in ends
+    for id, widget in outer["properties"]["proxyWidgets"]:
+        names = [i.id for i in node_classes[nodes[int(id)]["type"]].GET_SCHEMA().inputs]
+        assert widget in names
+
+
+def test_there_are_blueprints_of_the_common_chains():
+    assert len(BLUEPRINTS) == 3
