@@ -1,5 +1,6 @@
 """The nodes: thin ComfyUI V3 classes over models/, one file per verb."""
 
+from . import host
 from .api import ComfyExtension, io
 from .decode import DecodeVideo
 from .denoise import DenoiseStep, FinishDenoising, StartDenoising
@@ -17,6 +18,7 @@ from .patchify import PatchifyLatent, UnpatchifyLatent
 from .pin import PinFrames
 from .reframe import PrepareReframe, Reframe
 from .remix import PrepareRemix, RemixVideo
+from .replacements import register
 from .seam_report import SeamReport
 from .select_patches import SelectPatches
 from .show_patches import ShowPatches
@@ -27,6 +29,9 @@ from .storyboard import Shot, Storyboard
 
 
 class PatchDiTExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        await host.replace_nodes(register)
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             LoadBlockworld,

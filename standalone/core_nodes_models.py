@@ -79,8 +79,12 @@ class UpscaleModelLoader(io.ComfyNode):
             raise ValueError(
                 "Upscale models need spandrel where there is no ComfyUI: pip install spandrel."
             )
-        import spandrel  # pyright: ignore[reportMissingImports]  # optional
-
+        try:
+            import spandrel  # pyright: ignore[reportMissingImports]  # optional
+        except ImportError as error:
+            raise ValueError(
+                f"Upscale models need all of spandrel's packages ({error})."
+            ) from error
         try:
             model = spandrel.ModelLoader("cpu").load_from_file(path)
         except spandrel.UnsupportedModelError as error:

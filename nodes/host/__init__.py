@@ -13,6 +13,7 @@ Both sides offer:
 - `progress(total)` and `step_reporter(model, total, fps)`: report, and stop when the user cancels.
 - `heed_stop()`: whether the node that runs was told to stop with what it has; `was_stopped()`:
   whether it did; `times_stopped()`: how often, for its fingerprint.
+- `replace_nodes(register)`: node ids of the past (see ../replacements.py).
 - `weights_folder()`: where users put weights of their own.
 - `fingerprint(model)`: a sha256 of weights and patches, the same in every process.
 - `journal_folder()`: where runs under way are written; it outlives a restart.
@@ -41,6 +42,7 @@ if importlib.util.find_spec("comfy_api") is None:
         new_state_path,
         prepare_latent,
         progress,
+        replace_nodes,
         state_folders,
         step_reporter,
         times_stopped,
@@ -65,6 +67,7 @@ else:
         new_state_path,
         prepare_latent,
         progress,
+        replace_nodes,
         state_folders,
         step_reporter,
         times_stopped,
@@ -94,6 +97,7 @@ __all__ = [
     "new_state_path",
     "prepare_latent",
     "progress",
+    "replace_nodes",
     "spatial_stride",
     "state_folders",
     "step_reporter",

@@ -6,10 +6,10 @@ channel ("model space"); LATENT wires carry raw VAE means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -187,6 +187,10 @@ def weights_folder() -> Path:
 
 def fingerprint(model: Model) -> str:
     return digest_weights(model.network.state_dict().items())
+
+
+async def replace_nodes(register: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Old node ids are ComfyUI's to replace; run.py says that it does not know them."""
 
 
 def journal_folder() -> Path:

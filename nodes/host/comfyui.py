@@ -7,7 +7,7 @@ channel ("model space"); LATENT wires carry raw VAE means.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import folder_paths
 import latent_preview
 import torch
 from comfy.cli_args import LatentPreviewMethod, args
+from comfy_api.latest import ComfyAPI, io
 from torch import Tensor
 
 from ...models.digests import digest, digest_weights
@@ -50,6 +51,7 @@ __all__ = [
     "new_state_path",
     "prepare_latent",
     "progress",
+    "replace_nodes",
     "state_folders",
     "step_reporter",
     "times_stopped",
@@ -216,6 +218,11 @@ def fingerprint(model: Any) -> str:
     schedule = model.get_model_object("model_sampling")
     kind = type(model.model).__qualname__
     return digest((kind, digest_weights(weights.items()), patched, schedule), sample=True)
+
+
+async def replace_nodes(register: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Let `register(api, entry)` tell ComfyUI which node ids stand for which old ones."""
+    await register(ComfyAPI(), io.NodeReplace)
 
 
 def journal_folder() -> Path:

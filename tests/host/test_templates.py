@@ -39,8 +39,12 @@ def test_comfyui_knows_every_node_and_socket_of_a_template(comfyui, name):
         assert len(node.get("outputs", ())) == len(info["output"])
 
 
+# Wan's need its files, as test_wan_templates.py makes them, and upscaling a model for that.
+RUNS = [n for n in NAMES if not n.startswith("wan_") and n != "restyle_extend_upscale"]
+
+
 @needs_shipped_weights
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_workflow_runs_and_files_come_out(comfyui, name):
     graph = shipped(name, steps=2)
     listed = comfyui.get("object_info")
