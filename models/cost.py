@@ -120,8 +120,8 @@ def sampling_bytes(run: Run, value_bytes: int = 4) -> int:
     """Peak memory of a step besides the weights, with activations of `value_bytes` each.
 
     Of a block's values the most are alive either while queries and keys are turned by their
-    positions (x, its norm, what is added to it, v, q, k and three parts of a rotation, all of width
-    D: 9 D a token) or in the MLP (x, its norm, what is added, before and after GELU: 3 D + 2 M).
+    positions (x, its norm, v, q, k and two parts of a rotation, all of width D: 7 D a token) or in
+    the MLP (x, its norm, what is added, before and after GELU: 3 D + 2 M).
     Beside them stand two tables of angles in float32, the keys and values of the prompts and of
     known tokens, which a run keeps for every layer, and four latents of the sampler. Attention is
     assumed to keep no L x L matrix. Within a quarter of what torch's profiler sees on a CPU.
@@ -130,7 +130,7 @@ def sampling_bytes(run: Run, value_bytes: int = 4) -> int:
     D, M = config.width, config.mlp_width
     layers = config.layers + config.vace_blocks
     tokens = run.tokens - run.cached
-    live = tokens * max(9 * D, 3 * D + 2 * M) + run.tokens * (2 * D if run.cached else 0)
+    live = tokens * max(7 * D, 3 * D + 2 * M) + run.tokens * (2 * D if run.cached else 0)
     streams = tokens * D * (1 if config.vace_blocks else 0)
     kept = run.passes * layers * 2 * D * (context_length(config) + run.cached)
     tables = tokens * 2 * 4 * config.head_width
