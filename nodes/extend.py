@@ -118,12 +118,7 @@ class ExtendVideo(Stoppable, io.ComfyNode):
         each = seeds_of(seeds, seed)
 
         def work(journal):
-            first, *others = each
-            takes = [extend(job, first, settings, journal)]
-            for one in others:
-                if not host.heed_stop():
-                    takes.append(extend(job, one, settings, journal))
-            return takes
+            return takes_of(job, each, settings, journal)
 
         takes = journaled(settings["checkpoint"], work)
         outputs = map(list, zip(*takes, strict=True))
@@ -166,6 +161,16 @@ class PrepareExtend(io.ComfyNode):
             )
         plan = plan_of(job)
         return io.NodeOutput(plan.latent, plan)
+
+
+def takes_of(job, seeds: list[int], settings: dict, journal) -> list[tuple]:
+    """A take for each seed; none after one that was told to stop."""
+    first, *others = seeds
+    takes = [extend(job, first, settings, journal)]
+    for seed in others:
+        if not host.heed_stop():
+            takes.append(extend(job, seed, settings, journal))
+    return takes
 
 
 def kept_of(clip: Footage, direction: str, from_frame: int) -> Footage:
