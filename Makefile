@@ -1,6 +1,7 @@
 # make demo   a sentence becomes a video on this machine's CPU
 # make canvas ComfyUI's own canvas in a browser, over this pack alone
 # make test   all tests
+# make browser the canvas in a real browser (slow)
 # make check  lint, format, types
 # make train  the small model from nothing (hours on a CPU, minutes on a GPU)
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PRESET ?= cpu
 PROMPT ?= A red ball bounces in a meadow, the camera pans left.
 
-.PHONY: demo canvas test check train clean
+.PHONY: demo canvas test browser check train clean
 
 demo: $(VENV)/ready
 	$(BIN)/python run.py workflows/api/text_to_video.json --set "Prompt.text=$(PROMPT)" --output output
@@ -19,6 +20,10 @@ canvas: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
+
+# Needs Debian's chromium; with COMFYUI_PATH also against a real ComfyUI.
+browser: $(VENV)/ready
+	$(BIN)/python -m pytest tests/browser
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
