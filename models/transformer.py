@@ -105,8 +105,8 @@ class PatchDiT(nn.Module):
                 nn.init.zeros_(module.bias)  # pyright: ignore
         nn.init.zeros_(self.head.head.weight)
         if self.config.position_features:
-            nn.init.normal_(self.position_embedding[0].weight, std=0.3)
-            nn.init.zeros_(self.position_embedding[2].weight)
+            nn.init.normal_(self.position_embedding[0].weight, std=0.3)  # pyright: ignore
+            nn.init.zeros_(self.position_embedding[2].weight)  # pyright: ignore
         for block in [*self.blocks, *self.vace_blocks]:
             nn.init.zeros_(block.cross_attn.o.weight)  # pyright: ignore
         for block in self.vace_blocks:

@@ -27,7 +27,7 @@ def clip_sender() -> Callable[[dict[str, Any]], None] | None:
     """Sends messages of the node that runs to its browser; None where nobody plays clips."""
     server, where = getattr(PromptServer, "instance", None), get_executing_context()
     client = getattr(server, "client_id", None)
-    if where is None or client not in WATCHING or client not in server.sockets:
+    if server is None or where is None or client not in WATCHING or client not in server.sockets:
         return None
     return partial(_send, server, client, {"node": where.node_id, "prompt_id": where.prompt_id})
 
@@ -85,7 +85,7 @@ async def _texts(request: web.Request, *names: str) -> list[str]:
         if not isinstance(value, str):
             told = {"error": f"Need a JSON object with the text {name!r}."}
             raise web.HTTPBadRequest(text=json.dumps(told), content_type="application/json")
-    return values
+    return values  # pyright: ignore[reportReturnType]
 
 
 def add_routes() -> None:
