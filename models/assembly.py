@@ -1,9 +1,8 @@
 """A clip put together from pieces: frames that somebody gave, and frames decoded from latents.
 
-Given frames are shown exactly as they are. What the autoencoder lost of the given frame next to a
-made piece is added back to the made frames and fades, so that sharpness and colour do not jump. It
-is added only where the made frame still shows what that frame showed, so that nothing leaves a
-ghost of itself behind.
+Given frames are shown exactly as they are. What a made piece would jump by, next to a given frame,
+is added back to its frames and fades: the residual. It moves with what it belongs to, and ends
+where that is seen no longer, so that nothing leaves a ghost of itself behind.
 F frames, H rows, W columns, C channels, T latent frames; frames_FHWC are RGB in 0..1.
 """
 
@@ -11,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .motion import carry, optical_flow
 
 Decode = Callable[[Tensor], Iterator[Tensor]]  # latent_1CTHW -> chunks_FHWC of the whole clip
 
@@ -58,21 +60,37 @@ class Made:
 
 
 Piece = Given | Made
-SAME = 0.12  # a change of decoded colour, of 0..1, at which a residual is down to 1/e
+SAME = 0.25  # a change of colour, of 0..1, at which `alike` is down to 1/e
 
 
 @dataclass(frozen=True)
 class Residual:
-    """What decoding lost of a true frame, and what it gave."""
+    """What one decoded frame lacks: nothing but this, if it is added, jumps at the seam."""
 
     lost_HWC: Tensor
     decoded_HWC: Tensor
 
-    def on(self, frame_HWC: Tensor) -> Tensor:
-        """What of it still fits a decoded frame (H,W,C): less where the picture has changed."""
-        change_HW = (frame_HWC - self.decoded_HWC).abs().amax(-1)
-        around_HW = F.max_pool2d(change_HW[None, None], 5, stride=1, padding=2)[0, 0]
-        return self.lost_HWC * torch.exp(-((around_HW / SAME) ** 2)).unsqueeze(-1)
+    def carried_to(self, frame_HWC: Tensor, seam: bool = False) -> Residual:
+        """The same for the next decoded frame, moved as the picture moves.
+
+        Across the seam it also takes up what the made frame changed of the known one, so that all
+        that is left there is motion; what shows something else there did not move, it changed.
+        Later it ends where the picture changes.
+        """
+        flow_HW2 = optical_flow(frame_HWC, self.decoded_HWC)
+        if seam:
+            flow_HW2 = flow_HW2 * alike(carry(self.decoded_HWC, flow_HW2), frame_HWC)
+        lost_HWC, seen_HWC = carry(self.lost_HWC, flow_HW2), carry(self.decoded_HWC, flow_HW2)
+        if seam:
+            return Residual(lost_HWC + seen_HWC - frame_HWC, frame_HWC)
+        return Residual(lost_HWC * alike(seen_HWC, frame_HWC), frame_HWC)
+
+
+def alike(one_HWC: Tensor, other_HWC: Tensor) -> Tensor:
+    """How far two frames show the same around each pixel, (H,W,1): from 0, not at all, to 1."""
+    change_11HW = (one_HWC - other_HWC).abs().amax(-1)[None, None]
+    around_HW = F.max_pool2d(change_11HW, 5, stride=1, padding=2)[0, 0]
+    return torch.exp(-((around_HW / SAME) ** 2)).unsqueeze(-1)
 
 
 def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
@@ -87,25 +105,48 @@ def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
 
 def play_made(made: Made, decode: Decode) -> Iterator[Tensor]:
     """A made piece as chunks_FHWC."""
-    lead, trail = residuals(made, decode)
-    whole = (shown_at(frame, i, made, lead, trail) for i, frame in enumerate(cut(made, decode)))
-    if made.shown is None:
-        for i, frame_HWC in enumerate(whole):
-            yield keep(frame_HWC, made, i)[None]
-        return
-    ends = made.before_HWC, made.after_HWC
-    for i, frame_HWC in enumerate(between(whole, made.shown, *ends)):
+    whole = mended(made, decode)
+    if made.shown is not None:
+        whole = between(whole, made.shown, made.before_HWC, made.after_HWC)
+    for i, frame_HWC in enumerate(whole):
         yield keep(frame_HWC, made, i)[None]
 
 
-def cut(made: Made, decode: Decode) -> Iterator[Tensor]:
-    """The decoded frames_HWC of a piece, without residuals."""
-    frames = decoded_frames(made, decode)
-    for i, frame_HWC in enumerate(frames):
-        if i >= made.first + made.count:
+def mended(made: Made, decode: Decode) -> Iterator[Tensor]:
+    """The decoded frames_HWC of a piece with the fading residuals of its neighbours."""
+    trail, lead = trailing(made, decode), None
+    for i, frame_HWC in enumerate(decoded_frames(made, decode), -made.first):
+        if i == made.count:
             return
-        if i >= made.first:
-            yield frame_HWC
+        if i == -1 and made.before_HWC is not None:
+            lead = Residual(made.before_HWC - frame_HWC, frame_HWC)
+        if i < 0:
+            continue
+        whole_HWC = frame_HWC + trail.get(i, 0)
+        if lead is not None and (weight := fading(made, i + 1)):
+            lead = lead.carried_to(frame_HWC, seam=i == 0)
+            whole_HWC = whole_HWC + weight * lead.lost_HWC
+        yield whole_HWC.clamp(0, 1)
+
+
+def trailing(made: Made, decode: Decode) -> dict[int, Tensor]:
+    """What the frame after a piece adds to its last frames_HWC, by their numbers."""
+    if made.after_HWC is None:
+        return {}
+    reach, end = min(made.fade, made.count), made.first + made.count
+    last = list(islice(decoded_frames(made, decode), end - reach, end + 1))
+    if len(last) <= reach:  # the latent ends before the frame after
+        return {}
+    added, residual = {}, Residual(made.after_HWC - last[-1], last[-1])
+    for distance, frame_HWC in enumerate(reversed(last[:-1]), 1):
+        residual = residual.carried_to(frame_HWC, seam=distance == 1)
+        added[made.count - distance] = fading(made, distance) * residual.lost_HWC
+    return added
+
+
+def fading(made: Made, distance: int) -> float:
+    """The share of a residual so many frames from the seam."""
+    return max(0.0, 1 - distance / (min(made.fade, made.count) + 1))
 
 
 def decoded_frames(made: Made, decode: Decode) -> Iterator[Tensor]:
@@ -116,35 +157,6 @@ def decoded_frames(made: Made, decode: Decode) -> Iterator[Tensor]:
 def crop(frames_FHWC: Tensor, size: tuple[int, int]) -> Tensor:
     """The top left H rows and W columns: `pad_to` grew frames at the bottom and on the right."""
     return frames_FHWC[..., : size[0], : size[1], :]
-
-
-def residuals(made: Made, decode: Decode) -> tuple[Residual | None, Residual | None]:
-    """True frame less decoded frame just before and just after a piece."""
-    wanted = {}
-    if made.before_HWC is not None and made.first > 0:
-        wanted[made.first - 1] = made.before_HWC
-    if made.after_HWC is not None:
-        wanted[made.first + made.count] = made.after_HWC
-    found = {}
-    if wanted:
-        for i, frame_HWC in enumerate(decoded_frames(made, decode)):
-            if i in wanted:
-                found[i] = Residual(wanted[i] - frame_HWC, frame_HWC)
-            if i >= max(wanted):
-                break
-    return found.get(made.first - 1), found.get(made.first + made.count)
-
-
-def shown_at(
-    frame_HWC: Tensor, i: int, made: Made, lead: Residual | None, trail: Residual | None
-) -> Tensor:
-    """Frame i of a piece with the fading residuals of its neighbours."""
-    mended_HWC = frame_HWC
-    for residual, distance in ((lead, i + 1), (trail, made.count - i)):
-        weight = max(0.0, 1 - distance / (min(made.fade, made.count) + 1))
-        if residual is not None and weight:
-            mended_HWC = mended_HWC + weight * residual.on(frame_HWC)
-    return mended_HWC.clamp(0, 1)
 
 
 def keep(frame_HWC: Tensor, made: Made, i: int) -> Tensor:

@@ -5,6 +5,7 @@ A latent frame here holds four numbers or, the first, one: its decoded frames' g
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -19,7 +20,6 @@ from patchdit.models.assembly import (
     crop,
     pad_to,
     play,
-    residuals,
     with_latent,
 )
 
@@ -96,30 +96,64 @@ def test_between_two_residuals_no_step_is_larger_than_the_larger_needs(count, le
 
 
 def test_residuals_are_of_the_neighbours_and_only_of_those_that_are_there():
-    made = Made(latent(0.1, 0.2, 0.3, 0.4, 0.5), 2, 2, grey(0.25), grey(0.45))
-    lead, trail = residuals(made, decode)
-    assert lead is not None and trail is not None
-    assert lead.lost_HWC.flatten().tolist() == pytest.approx([0.05] * 72)
-    assert trail.lost_HWC.flatten().tolist() == pytest.approx([-0.05] * 72)
-    assert residuals(Made(latent(0.1, 0.2), 0, 2, grey(0.9)), decode) == (None, None)
-    assert residuals(Made(latent(0.1, 0.2), 0, 1), decode) == (None, None)
+    values = 0.1, 0.2, 0.2, 0.2, 0.4
+    made = Made(latent(*values), 2, 1, before_HWC=grey(0.25), after_HWC=grey(0.15))
+    assert levels(play([made], decode)) == pytest.approx([0.2 + 0.05 / 2 - 0.05 / 2])
+    alone = Made(latent(*values), 0, 5, before_HWC=grey(0.9), after_HWC=grey(0.9))
+    assert levels(play([alone], decode)) == pytest.approx(values)
 
 
-def test_a_residual_leaves_no_ghost_where_the_picture_has_moved_on():
-    """A decoder that sees a blurred square lose its edge; the square then leaves the picture."""
+def test_a_jump_at_the_seam_is_spread_over_the_fade():
+    """The made frames are 0.3 brighter than the last given one, which was decoded well."""
+    made = Made(latent(0.2, *[0.5] * 5), 1, 5, before_HWC=grey(0.2), fade=2)
+    assert levels(play([made], decode)) == pytest.approx([0.3, 0.4, 0.5, 0.5, 0.5])
+
+
+def movie_of(frames_FHWC):
+    return lambda latent_1CTHW: iter([frames_FHWC])
+
+
+def moving(frames: int, step: int) -> torch.Tensor:
+    """A dark picture with a bright square that moves to the right by `step` a frame."""
+    clip = torch.full((frames, 32, 32, 3), 0.2)
+    for i in range(frames):
+        clip[i, 10:22, 4 + step * i : 16 + step * i] = 0.8
+    return clip
+
+
+@pytest.mark.parametrize("way", ["forwards", "backwards"])
+def test_a_residual_moves_with_what_it_belongs_to(way):
+    """The decoder dims a moving square by 0.1; that is given back to it, not to where it was."""
+    true = moving(6, 2)
+    square = true > 0.5
+    dim = true - 0.1 * square
+    if way == "forwards":
+        made, own = Made(latent(0), 1, 5, before_HWC=true[0]), slice(1, 6)
+    else:
+        made, own = Made(latent(0), 0, 5, after_HWC=true[5]), slice(0, 5)
+        true, dim, square = true.flip(2), dim.flip(2), square.flip(2)
+        made = replace(made, after_HWC=true[5])
+    shown = torch.cat(list(play([made], movie_of(dim))))
+    distance = torch.arange(1.0, 6) if way == "forwards" else torch.arange(5.0, 0, -1)
+    expected = dim[own] + 0.1 * (1 - distance / 6).view(5, 1, 1, 1) * square[own]
+    inside = square[own] & square[own].roll(3, 2) & square[own].roll(-3, 2)
+    assert (shown - expected)[inside].abs().mean() < 0.005
+    assert (shown - expected).abs().mean() < 0.003  # nor is a trace of it left behind
+
+
+def test_a_residual_ends_where_the_picture_changes():
+    """A decoder that sees a square's edge softened; after a frame the square is gone."""
     with_square, without = torch.full((16, 16, 3), 0.3), torch.full((16, 16, 3), 0.3)
-    with_square[2:6, 2:6] = 0.8
+    with_square[2:6, 2:6] = 0.9
     sharp = with_square.clone()
     sharp[2:6, 2:6] = 1.0
     sharp[12:, 12:] = 0.35  # and a corner that stays
-
-    def movie(latent_1CTHW):
-        yield torch.stack([with_square, without, without])
-
-    made = Made(latent(0, 0, 0), 1, 2, before_HWC=sharp, fade=1)
-    frames = torch.cat(list(play([made], movie)))
-    assert (frames[0, :8, :8] - 0.3).abs().max() < 1e-6  # not a trace of the square
-    assert frames[0, 13:, 13:].mean().item() == pytest.approx(0.325)  # half of what was lost
+    frames = torch.stack([with_square, with_square, without, without])
+    made = Made(latent(0), 1, 3, before_HWC=sharp, fade=3)
+    shown = torch.cat(list(play([made], movie_of(frames))))
+    assert (shown[1:, :8, :8] - 0.3).abs().max() < 1e-3  # not a trace of the square
+    corners = shown[:, 13:, 13:].mean((1, 2, 3))
+    assert corners.tolist() == pytest.approx([0.3 + 0.05 * w / 4 for w in (3, 2, 1)], abs=2e-3)
 
 
 def test_made_frames_stay_within_the_range():
@@ -130,7 +164,7 @@ def test_made_frames_stay_within_the_range():
 def test_a_rise_in_the_frame_rate_mixes_neighbours_and_begins_with_the_true_frame():
     """Made at 8, shown at 24: a ramp of 0.1 a frame is one of 0.1 / 3."""
     places = tuple((i + 1) / 3 for i in range(6))
-    made = Made(latent(0.1, 0.2, 0.3), 1, 2, before_HWC=grey(0.1), shown=places)
+    made = Made(latent(0.1, 0.2, 0.3), 1, 2, before_HWC=grey(0.1), shown=places, fade=0)
     expected = [0.1 + 0.1 * (i + 1) / 3 for i in range(6)]
     assert made.frames == 6 and levels(play([made], decode)) == pytest.approx(expected)
 
