@@ -18,6 +18,11 @@ Still = Callable[[Tensor], Tensor]  # latents of a clip -> its last frame as an 
 Watch = Callable[[Tensor, slice], bool]  # (a filled window, its new latents) -> whether to go on
 
 
+def usual_context(window: int) -> int:
+    """Latent frames that a window of so many knows of the one before, if nobody says otherwise."""
+    return max(window // 3, 1)
+
+
 def go_on(window_BCTHW: Tensor, new: slice) -> bool:
     return True
 

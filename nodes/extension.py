@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from ..models.assembly import Given, Made
-from ..models.extend import backward_lengths, canvas, front_of, window_lengths
+from ..models.extend import (
+    backward_lengths,
+    canvas,
+    front_of,
+    usual_context,
+    window_lengths,
+)
 from ..models.timeline import STRIDE, frames_back, pixel_frames, places_after
 from .clips import FPS
 from .footage import Footage, encode_clip, encode_ending, last_frame_as_image, same_rate
@@ -144,7 +150,7 @@ def context_latents(extent: Extent, known: int, new: int) -> int:
         raise ValueError(
             f"The window is {window} frame, which leaves no room for new ones; make it longer."
         )
-    enough, least = min((extent.window + 1) // 2, ENOUGH), max(extent.window // 3, 1)
+    enough, least = min((extent.window + 1) // 2, ENOUGH), usual_context(extent.window)
     return extent.context or min(enough, max(extent.window - new, least))
 
 

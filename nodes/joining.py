@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..models.assembly import Given, Made, Piece
 from ..models.blending import Zone
-from ..models.extend import bridge, context_of, front_of, gap, window_lengths
+from ..models.extend import bridge, context_of, front_of, gap, usual_context, window_lengths
 from ..models.timeline import STRIDE, pixel_frames, places_between
 from .clips import FPS
 from .extension import (
@@ -189,7 +189,7 @@ def around(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"
             f" asks for {extent.context}: make the context shorter, or 0 to take what there is."
         )
-    context = wanted = extent.context or max(extent.window // 3, 1)
+    context = wanted = extent.context or usual_context(extent.window)
     head = tail_1CTHW[:, :, :wanted]
     seen = min(context, known_1CTHW.shape[2])
     if seen + head.shape[2] >= extent.window:

@@ -15,6 +15,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    known_latents,
     low_inputs,
     sampling_inputs,
     verb_outputs,
@@ -175,9 +176,8 @@ def reframing_of(video, vae, settings: dict) -> tuple[Framing, int, int]:
     model = settings["model"]
     clip: Footage = read_footage(video, vae, settings["fps"], settings.get("audio"))
     window = window_latents(model, settings["window"])
-    wanted = settings["context"]
-    context = window_latents(model, wanted, "context") if wanted else max(window // 3, 1)
-    return frame_clip(clip, settings, facts_of(model).fps), window, context
+    framing = frame_clip(clip, settings, facts_of(model).fps)
+    return framing, window, known_latents(settings, window)
 
 
 def generate(plan: Plan, seed: int, settings: dict, window: int, context: int) -> dict:

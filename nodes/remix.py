@@ -27,6 +27,7 @@ from .verbs import (
     clip_inputs,
     finish_plan,
     journaled,
+    known_latents,
     low_inputs,
     sampling_inputs,
     verb_outputs,
@@ -190,8 +191,5 @@ def way_of(sampling: Sampling, settings: dict) -> Callable[[float, Journal | Non
 
 def sizes(remix: Remix, settings: dict) -> tuple[int, int]:
     """Latent frames of a window, and those that it knows of the window before."""
-    model, context = settings["model"], settings["context"]
-    window = window_latents(model, settings["window"])
-    if context:
-        return window, window_latents(model, context, "context")
-    return window, max(window // 3, 1)
+    window = window_latents(settings["model"], settings["window"])
+    return window, known_latents(settings, window)

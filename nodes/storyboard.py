@@ -15,6 +15,7 @@ from .types import ShotsWire
 from .verbs import (
     checkpoint_input,
     journaled,
+    known_latents,
     low_inputs,
     sampling_inputs,
     verb_outputs,
@@ -172,9 +173,9 @@ def outputs() -> list:
 
 def board_of(settings: dict) -> Board:
     """What the shots share, from the node's inputs."""
-    model, context = settings["model"], settings["context"]
+    model = settings["model"]
     window = window_latents(model, settings["window"])
-    known = window_latents(model, context, "context") if context else max(window // 3, 1)
+    known = known_latents(settings, window)
     if known >= window:
         raise ValueError(
             f"Setting context is {known} of the window's {window} latent frames; make the context"

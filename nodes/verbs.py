@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.assembly import with_latent
+from ..models.extend import usual_context
 from ..models.journal import Journal
 from ..models.patches import Grid
 from ..models.solvers import shifted_sigmas
@@ -171,6 +172,14 @@ def window_latents(model: Any, window: int, name: str = "window") -> int:
         return latent_length(frames)
     except ValueError as error:
         raise ValueError(f"Setting {name}: {error}") from None
+
+
+def known_latents(settings: dict, window: int) -> int:
+    """Latent frames that a window knows of the one before, by setting context; 0: a third."""
+    context = settings["context"]
+    if not context:
+        return usual_context(window)
+    return window_latents(settings["model"], context, "context")
 
 
 def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
