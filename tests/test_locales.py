@@ -122,4 +122,8 @@ def test_help_in_both_languages(info):
     title, text = (docs / info["name"] / "zh.md").read_text(encoding="utf-8").split("\n", 1)
     assert title == f"# {stored('zh', 'nodeDefs.json')[info['name']]['display_name']}"
     assert len(HAN.findall(text)) > 20
-    assert (docs / f"{info['name']}.md").read_text(encoding="utf-8").startswith("# ")
+    english = (docs / f"{info['name']}.md").read_text(encoding="utf-8")
+    assert english.startswith("# ")
+    picture = f"{info['name']}.jpg"  # the frontend looks for it in docs/
+    assert f"]({picture})" in text and f"]({picture})" in english
+    assert (docs / picture).read_bytes().startswith(b"\xff\xd8")
