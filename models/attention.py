@@ -114,7 +114,7 @@ def least_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def angle_dtype(device: torch.device) -> torch.dtype:
     """float64 for sines of large angles, as the reference does, where the device has it."""
-    return torch.float32 if device.type == "mps" else torch.float64
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
 
 
 def rotary_tables(positions_BL3: Tensor, head_width: int, theta: float = 10000.0) -> Rotary:

@@ -160,3 +160,16 @@ def test_when_the_backend_is_ours_to_choose(monkeypatch):
         assert not may_measure(q, k)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ("cpu", torch.float64),
+        ("cuda", torch.float64),
+        ("mps", torch.float32),
+        ("xpu", torch.float32),
+    ],
+)
+def test_angles_are_double_only_where_every_device_of_the_kind_has_doubles(device, dtype):
+    assert attention.angle_dtype(torch.device(device)) is dtype
