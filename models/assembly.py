@@ -60,7 +60,7 @@ class Made:
 
 
 Piece = Given | Made
-SAME = 0.25  # a change of colour, of 0..1, at which `alike` is down to 1/e
+SAME = 0.35  # a change of colour, of 0..1, at which `alike` is down to 1/e
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,12 @@ class Residual:
         """The same for the next decoded frame, moved as the picture moves.
 
         Across the seam it also takes up what the made frame changed of the known one, so that all
-        that is left there is motion; what shows something else there did not move, it changed.
-        Later it ends where the picture changes.
+        that is left there is motion. It ends where the picture shows something else.
         """
         flow_HW2 = optical_flow(frame_HWC, self.decoded_HWC)
-        if seam:
-            flow_HW2 = flow_HW2 * alike(carry(self.decoded_HWC, flow_HW2), frame_HWC)
         lost_HWC, seen_HWC = carry(self.lost_HWC, flow_HW2), carry(self.decoded_HWC, flow_HW2)
         if seam:
-            return Residual(lost_HWC + seen_HWC - frame_HWC, frame_HWC)
+            lost_HWC = lost_HWC + seen_HWC - frame_HWC
         return Residual(lost_HWC * alike(seen_HWC, frame_HWC), frame_HWC)
 
 
