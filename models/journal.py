@@ -70,6 +70,9 @@ class Journal:
     def save(self, key: str, state: DenoiseState) -> None:
         """Write a state, whole or not at all, in place of the run's earlier ones."""
         self._steps.setdefault(key, None)
+        if not state.x.isfinite().all():
+            logging.warning("Step %d is no numbers: it is not kept in the journal.", state.step)
+            return
         earlier = self._files(key)
         fresh = self.folder / f"{key}.{os.getpid()}.new"
         try:

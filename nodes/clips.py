@@ -9,6 +9,7 @@ are the frames at which verbs began another part, so that a chain of verbs knows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,6 +80,18 @@ def real_frames(latent: Latent) -> int:
     whole = pixel_frames(samples_of(latent).shape[2])
     kept = latent.get(FRAMES, whole)
     return kept if whole - STRIDE < kept <= whole else whole
+
+
+def shown_size(latent: Latent, cells: Sequence[int], stride: int, grid: int) -> tuple[int, int]:
+    """Height and width of the decoded clip, in pixels, less the padding to whole patches.
+
+    `cells` are the latent's rows and columns. A size that padding alone does not explain is that
+    of another latent, which this one was made from, and means nothing.
+    """
+    whole = cells[0] * stride, cells[1] * stride
+    shown = tuple(latent.get(SIZE, whole))
+    fits = all(side - grid < real <= side for side, real in zip(whole, shown, strict=True))
+    return shown if fits else whole
 
 
 def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:

@@ -5,12 +5,24 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+from torch import Tensor
+
+from ..models.assembly import crop
 from .api import io
-from .clips import DEFAULT_FPS, FPS, real_frames, samples_of
+from .clips import DEFAULT_FPS, FPS, real_frames, samples_of, shown_size
+from .footage import PATCH
 from .host import decode_frames, latent_channels, spatial_stride
 from .video import LazyVideo
+
+
+def decode_cut(vae: Any, latent_1CTHW: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """The chunks_FHWC of a latent without what its frames were padded by."""
+    for chunk_FHWC in decode_frames(vae, latent_1CTHW):
+        yield crop(chunk_FHWC, size)
 
 
 class DecodeVideo(io.ComfyNode):
@@ -51,12 +63,13 @@ class DecodeVideo(io.ComfyNode):
     @classmethod
     def execute(cls, latent, vae, fps, audio=None):
         samples_BCTHW = samples_of(latent, latent_channels(vae))
-        height, width = (side * spatial_stride(vae) for side in samples_BCTHW.shape[-2:])
+        stride = spatial_stride(vae)
+        size = shown_size(latent, samples_BCTHW.shape[-2:], stride, PATCH * stride)
         fps = fps or latent.get(FPS, DEFAULT_FPS)
         videos = [
             LazyVideo(
-                partial(decode_frames, vae, one_CTHW[None]),
-                (width, height),
+                partial(decode_cut, vae, one_CTHW[None], size),
+                size[::-1],
                 real_frames(latent),
                 fps,
                 audio,

@@ -42,7 +42,7 @@ def fit_with_edges(
         return frames_FHWC
     box = picture_box((H, W), size_HW, fit)
     scaled_FHWC = resize(frames_FHWC, (box.height, box.width))
-    if box.top <= 0 and box.left <= 0:
+    if box.height >= size_HW[0] and box.width >= size_HW[1]:
         rows = slice(-box.top, size_HW[0] - box.top)
         return scaled_FHWC[:, rows, -box.left : size_HW[1] - box.left]
     return surround(scaled_FHWC, size_HW, box.top, box.left, edges)

@@ -124,8 +124,8 @@ def conform(clip: Footage, like: Footage, fit: str) -> tuple[Footage, tuple[str,
         notes.append(f"B was scaled from {sizes[0]} to {sizes[1]} pixels ({fit}).")
         frames = fit_frames(clip.frames_FHWC, like.size, fit)
         clip = replace(clip, frames_FHWC=frames, latent_1CTHW=None)
-    if not same_rate(clip.fps, like.fps):
-        count = max(round(clip.frames * like.fps / clip.fps), 1)
+    count = max(round(clip.frames * like.fps / clip.fps), 1)
+    if count != clip.frames or not same_rate(clip.fps, like.fps):
         places = [min(round(i * clip.fps / like.fps), clip.frames - 1) for i in range(count)]
         notes.append(
             f"B was changed from {clip.fps:g} to {like.fps:g} fps: of its {clip.frames} frames, the"

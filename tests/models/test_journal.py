@@ -401,3 +401,13 @@ def test_going_on_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         Journal(tmp_path).load(KEY)
     assert "after step 3 of 5" in caplog.text
+
+
+def test_a_state_that_is_no_numbers_is_not_kept(tmp_path, caplog):
+    journal, good = Journal(tmp_path), state_after(2)
+    journal.save(KEY, good)
+    bad = replace(state_after(3), x=torch.full_like(good.x, float("nan")))
+    journal.save(KEY, bad)
+    assert "no numbers" in caplog.text
+    found = Journal(tmp_path).load(KEY)
+    assert found is not None and same(found, good)

@@ -215,3 +215,20 @@ def test_a_vae_for_images_is_refused():
         decode({"samples": torch.zeros(1, 16, 2, 4, 4)}, images)
     with pytest.raises(ValueError, match="not for video"):
         encode(clip(5), images)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((30, 48), (30, 48)), ((17, 33), (17, 33))])
+def test_padding_to_whole_patches_is_cut_off_again(vae, size, shown):
+    latent = encode(clip(5), vae)[0] | {"video_size": size}
+    (video,) = decode(latent, vae)
+    frames = video.get_components().images
+    assert video.get_dimensions() == shown[::-1] and frames.shape[1:3] == shown
+    whole = decode(encode(clip(5), vae)[0], vae)[0].get_components().images
+    assert torch.equal(frames, whole[:, : shown[0], : shown[1]])
+
+
+@pytest.mark.parametrize("size", [(16, 48), (32, 49), (64, 96)])
+def test_the_size_of_another_latent_means_nothing(vae, size):
+    """As after a latent was scaled: core keeps what else a LATENT says."""
+    latent = encode(clip(5), vae)[0] | {"video_size": size}
+    assert decode(latent, vae)[0].get_dimensions() == (48, 32)

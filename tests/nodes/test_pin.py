@@ -176,3 +176,11 @@ def test_fits():
 
 def test_host_offers_the_grid(vae):
     assert host.spatial_stride(vae) == 8  # what the sizes in this file rest on
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("size", [(36, 64), (40, 24), (1, 50), (29, 30)])
+@pytest.mark.parametrize("into", [(16, 29), (17, 29), (30, 30), (1, 1)])
+def test_every_fit_gives_just_the_size_that_was_asked_for(fit, size, into):
+    """Also where a bar is a single pixel wide."""
+    assert fit_frames(torch.rand(1, *size, 3), into, fit).shape == (1, *into, 3)

@@ -291,3 +291,11 @@ def test_prepare_takes_one_window_only(pair):
         PrepareStitch.execute(
             video_a=frames(9), video_b=frames(8), **{**pair, "seconds": 4.0, "window": 17}
         )
+
+
+def test_sound_of_b_stays_with_its_frames_where_rates_are_nearly_one(settings):
+    """29.5 counts as 30 for a short clip; over a long one B's frames are placed anew."""
+    a, b = frames(9), frames(100, seed=1)
+    _, parts, _, report = stitched(video(a, 30.0), video(b, 29.5), settings)
+    assert "changed from 29.5 to 30 fps" in report
+    assert len(parts.images) - 9 - round(100 * 30 / 29.5) == pytest.approx(30, abs=4)
