@@ -26,6 +26,7 @@ from .sigmas import FlowSigmas
 from .steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 from .stitch import PrepareStitch, StitchVideos
 from .storyboard import Shot, Storyboard
+from .tell_known import TellKnown
 
 
 class PatchDiTExtension(ComfyExtension):
@@ -56,6 +57,7 @@ class PatchDiTExtension(ComfyExtension):
             SaveDenoiseState,
             LoadDenoiseState,
             PinFrames,
+            TellKnown,
             ExtendVideo,
             PrepareExtend,
             StitchVideos,

@@ -33,7 +33,7 @@ from .extension import (
 from .fitting import fit_frames
 from .footage import Footage, same_rate
 from .host.facts import facts_of
-from .sound import CROSSFADE, join, place
+from .sound import CROSSFADE, join, without_beginning
 from .types import Plan
 from .verbs import window_latents
 
@@ -257,7 +257,7 @@ def sound_of(job: Joint) -> dict | None:
     sounds = [(job.a.audio, job.a.frames / fps), (None, max(spare, 0) / fps)]
     if not job.loop:
         late, seconds = max(-spare, 0) / fps, job.b.frames / fps
-        sounds.append((place(job.b.audio, -late, seconds - late), seconds - late))
+        sounds.append((without_beginning(job.b.audio, late), seconds - late))
     return join(sounds, job.crossfade)
 
 

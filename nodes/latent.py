@@ -5,14 +5,17 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 
 from ..models.video_vae import nearest_valid
+from . import host
 from .api import io
 from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
+from .footage import PATCH
 
-CHANNELS, STRIDE = 16, 8  # latent channels and pixels per latent cell, of Wan 2.1 and ours
-GRID = 16  # pixels per token each way
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
 CUSTOM = "width x height"
 ASPECTS = {
@@ -23,6 +26,22 @@ ASPECTS = {
     "7:4 wide": (7, 4),
     "4:7 tall": (4, 7),
 }
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a latent is made of: its channels, and the pixels across one of its cells."""
+
+    channels: int = 16
+    stride: int = 8
+
+    @property
+    def grid(self) -> int:
+        """Pixels per token each way."""
+        return PATCH * self.stride
+
+
+USUAL = Cells()  # of Blockworld and Wan 2.1
 
 
 class EmptyVideoLatent(io.ComfyNode):
@@ -43,10 +62,10 @@ class EmptyVideoLatent(io.ComfyNode):
                     " smaller of the two.",
                 ),
                 io.Int.Input(
-                    "width", default=64, min=16, max=8192, step=GRID, tooltip="Pixels across."
+                    "width", default=64, min=16, max=8192, step=USUAL.grid, tooltip="Pixels across."
                 ),
                 io.Int.Input(
-                    "height", default=64, min=16, max=8192, step=GRID, tooltip="Pixels down."
+                    "height", default=64, min=16, max=8192, step=USUAL.grid, tooltip="Pixels down."
                 ),
                 io.Combo.Input(
                     "length_in",
@@ -87,6 +106,12 @@ class EmptyVideoLatent(io.ComfyNode):
                     tooltip="How many videos to make at once.",
                     advanced=True,
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="The autoencoder of the model, which tells the size of a latent: Wan"
+                    " 2.2 TI2V-5B needs it. Blockworld and Wan 2.1 do not.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -98,38 +123,53 @@ class EmptyVideoLatent(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, aspect, width, height, length_in, seconds, frames, fps, batch_size):
-        width, height = frame_size(aspect, width, height)
+    def execute(cls, aspect, width, height, length_in, seconds, frames, fps, batch_size, vae=None):
+        cells = USUAL if vae is None else cells_of(vae)
+        width, height = frame_size(aspect, width, height, cells)
         frames = frames_for(seconds, fps) if length_in == "seconds" else frames
-        shape = latent_shape(width, height, frames, batch_size)
-        latent = {"samples": torch.zeros(shape), "downscale_ratio_spacial": STRIDE, FPS: fps}
+        samples = torch.zeros(latent_shape(width, height, frames, batch_size, cells))
+        latent = {"samples": samples, "downscale_ratio_spacial": cells.stride, FPS: fps}
         return io.NodeOutput(latent, frames, fps)
 
 
-def frame_size(aspect: str, width: int, height: int) -> tuple[int, int]:
+def cells_of(vae: Any) -> Cells:
+    """What latents of a VAE are made of; ValueError for one that is not for video."""
+    stride, channels = host.spatial_stride(vae), host.latent_channels(vae)
+    if channels is None:
+        raise ValueError(
+            f"The VAE, {type(vae).__name__}, does not say how many channels its latents have;"
+            " connect one from Load Video VAE, Load Blockworld or core's Load VAE."
+        )
+    return Cells(channels, stride)
+
+
+def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tuple[int, int]:
     """Width and height in pixels; a named aspect takes the smaller of the two as short side."""
     if aspect not in ASPECTS:
         raise ValueError(f"Aspect {aspect!r} is not one of {', '.join(ASPECTS)}.")
     for name, size in (("width", width), ("height", height)):
-        valid = nearest_valid(size, GRID)
+        valid = nearest_valid(size, cells.grid)
         if size not in valid:
             raise ValueError(
-                f"A video's {name} is a multiple of {GRID} pixels; got {size},"
+                f"A video's {name} is a multiple of {cells.grid} pixels; got {size},"
                 f" nearest {' or '.join(map(str, valid))}."
             )
     ratio = ASPECTS[aspect]
     if ratio is None:
         return width, height
     short, unit = min(width, height), min(ratio)
-    width, height = (GRID * round(short * side / unit / GRID) for side in ratio)
+    width, height = (cells.grid * round(short * side / unit / cells.grid) for side in ratio)
     return width, height
 
 
-def latent_shape(width: int, height: int, frames: int, batch: int) -> tuple[int, ...]:
+def latent_shape(
+    width: int, height: int, frames: int, batch: int, cells: Cells = USUAL
+) -> tuple[int, ...]:
     """(B, C, T, H, W) of a latent for that video; ValueError if it would not fit in memory."""
     if batch < 1:
         raise ValueError(f"A batch has at least one video; got {batch}.")
-    shape = (batch, CHANNELS, latent_length(frames), height // STRIDE, width // STRIDE)
+    rows, columns = height // cells.stride, width // cells.stride
+    shape = (batch, cells.channels, latent_length(frames), rows, columns)
     values = torch.Size(shape).numel()
     if values > LARGEST:
         raise ValueError(

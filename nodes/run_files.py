@@ -10,12 +10,17 @@ from typing import Any
 
 from ..models.saved_run import SavedRun, can_save, load_run, save_run
 from . import host
+from .host.facts import boundary_of
 from .sampling import edit_run, fingerprint_of
 from .types import BOUNDARY, Denoising
 
 
 def save_denoising(run: Denoising, prefix: str) -> Path:
-    """Write a run, prompts and all, to the next free file of the output folder; give its path."""
+    """Write a run, prompts and all, to the next free file of the output folder; give its path.
+
+    A ValueError where no file can have such a name.
+    """
+    check_prefix(prefix)
     path = host.new_state_path(prefix)
     guide = {"positive": run.positive, "negative": run.negative, "cfg": run.cfg, "rest": run.rest}
     kept = {name: value for name, value in guide.items() if can_save(value)}
@@ -27,6 +32,15 @@ def save_denoising(run: Denoising, prefix: str) -> Path:
         )
     save_run(path, SavedRun(run.state, kept, fingerprint_of(run)))
     return path
+
+
+def check_prefix(prefix: str) -> None:
+    """ValueError for a NUL or half a character, which no system takes in the name of a file."""
+    bad = next((c for c in prefix if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+    if bad is not None:
+        raise ValueError(
+            f"Setting filename_prefix holds {bad!r}, which no file's name can have; type it again."
+        )
 
 
 def load_denoising(
@@ -47,7 +61,7 @@ def load_denoising(
     """
     path = find_file(file)
     saved = load_run(path)
-    models = {"vae": vae, "model_low": model_low, "boundary": boundary}
+    models = {"vae": vae, "model_low": model_low, "boundary": boundary or boundary_of(model)}
     begun = Denoising(model, [], [], 1.0, saved.state, {}, **models)
     if saved.fingerprint != fingerprint_of(begun) and not any_model:
         raise ValueError(

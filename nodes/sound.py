@@ -6,6 +6,7 @@ Times are seconds, best given as Fractions (frames / fps). Nothing here changes 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -19,6 +20,7 @@ Audio = dict[str, Any]
 Seconds = float | Fraction
 
 CROSSFADE = 0.02  # seconds: long enough against clicks, too short to hear as a fade
+SPARE = 0.1  # seconds: files often hold so little more sound than picture, which nobody misses
 
 
 def silence(seconds: Seconds, like: Audio) -> Audio:
@@ -46,6 +48,14 @@ def place(audio: Audio | None, start_seconds: Seconds, total_seconds: Seconds) -
     return {**audio, "waveform": placed_BCS}
 
 
+def without_beginning(audio: Audio | None, seconds: Seconds) -> Audio | None:
+    """The sound from `seconds` on, which are 0 or more, to its own end; None stays None."""
+    if audio is None:
+        return None
+    waveform_BCS, rate = _parts(audio)
+    return {**audio, "waveform": waveform_BCS[..., _count(seconds, rate, "The beginning") :]}
+
+
 def join(
     parts: Sequence[tuple[Audio | None, Seconds]], crossfade_seconds: Seconds = CROSSFADE
 ) -> Audio | None:
@@ -53,7 +63,7 @@ def join(
 
     The whole has exactly round(sum of seconds * rate) samples and each segment begins at its
     rounded time, so that nothing drifts. Sound shorter than its segment ends in silence; longer is
-    cut. Rate, channels, dtype and batch follow the first sound; see `resample`.
+    cut, which the log says. Rate, channels, dtype and batch follow the first sound; see `resample`.
 
     At a join of two sounds, half of `crossfade_seconds` to either side is a linear crossfade: what
     sounded goes on (with its own next samples, else mirrored) while the other fades in. Linear,
@@ -71,6 +81,7 @@ def join(
         time += Fraction(seconds)
         edges.append(_samples(time, rate))
     sounds = [None if audio is None else _like(audio, first) for audio, _ in parts]
+    _warn_of_cuts(sounds, edges, rate)
     batch = max(sound.shape[0] for sound in sounds if sound is not None)
     whole_BCS = first_BCS.new_zeros(batch, first_BCS.shape[1], edges[-1])
     pieces = []
@@ -101,6 +112,18 @@ def resample(waveform_BCS: Tensor, old: int, new: int) -> Tensor:
     spectrum[..., kept:] = 0  # the top bin too: at Nyquist the two rates disagree on its phase
     changed = torch.fft.irfft(spectrum, n=units * unit_new) * (unit_new / unit_old)
     return changed[..., : -(-samples * unit_new // unit_old)].to(waveform_BCS.dtype)
+
+
+def _warn_of_cuts(sounds: Sequence[Tensor | None], edges: list[int], rate: int) -> None:
+    """One log line with the seconds by which sounds reach beyond their segments, if they matter."""
+    lost = [
+        (sound_BCS.shape[-1] - (end - begin)) / rate
+        for sound_BCS, (begin, end) in zip(sounds, pairwise(edges), strict=True)
+        if sound_BCS is not None
+    ]
+    said = " and ".join(f"{seconds:.2f} s" for seconds in lost if seconds > SPARE)
+    if said:
+        logging.warning("Sound that goes on %s after the end of its clip is cut off there.", said)
 
 
 def _fade_joins(whole_BCS: Tensor, pieces: list[tuple[Tensor | None, int, int]], half: int) -> None:

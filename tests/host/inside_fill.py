@@ -104,11 +104,13 @@ class Case:
         ours = {k: v for k, v in (common | settings).items() if k in wanted}
         return execute(node, **ours, **given)
 
-    def run(self, latent, steps=STEPS):
+    def run(self, latent, steps=STEPS, seed=0):
         sigmas = shifted_sigmas(steps, 3.0)
         given = {"model": self.model, "vae": self.vae, "latent": latent, "sigmas": sigmas}
         positive, negative = self.prompts
-        start = execute(StartDenoising, positive=positive, negative=negative, cfg=2.0, **given)
+        start = execute(
+            StartDenoising, positive=positive, negative=negative, cfg=2.0, seed=seed, **given
+        )
         return start[0]
 
 
@@ -144,8 +146,9 @@ def encoded(case, frames_FHWC):
 
 def test_steps_one_by_one_from_a_pinned_image(case):
     size = {"aspect": "width x height", "width": 32, "height": 32}
-    canvas, *_ = execute(EmptyVideoLatent, **size, length_in="frames", frames=FRAMES)
-    canvas = {**canvas, "samples": torch.zeros(1, case.channels, 3, 4, 4)}
+    length = {"length_in": "frames", "frames": FRAMES}
+    canvas, *_ = execute(EmptyVideoLatent, **size, **length, vae=case.vae)
+    assert canvas["samples"].shape == (1, case.channels, 3, 4, 4)
     latent, _ = execute(PinFrames, latent=canvas, vae=case.vae, images=clip(1)[:1])
     run = case.run(latent)
     assert case.fills == [case.fill]

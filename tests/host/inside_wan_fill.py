@@ -8,20 +8,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 import comfy.model_management
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from patchdit.models.config import TransformerConfig
+from patchdit.models.config import VAE_PRESETS, TransformerConfig
 from patchdit.models.families import find_video_model
+from patchdit.models.solvers import shifted_sigmas
 from patchdit.models.transformer import PatchDiT
+from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import host
 from patchdit.nodes.denoise import FinishDenoising
-from patchdit.nodes.extend import ExtendVideo
+from patchdit.nodes.extend import ExtendVideo, PrepareExtend
+from patchdit.nodes.finish import FinishVideo
+from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.stitch import StitchVideos
+from patchdit.nodes.tell_known import TellKnown
 
 from .inside import inference
 from .inside_fill import (
+    FRAMES,
+    STEPS,
     Case,
     Seen,
     case_of,
@@ -34,6 +43,7 @@ from .inside_fill import (
     test_steps_one_by_one_from_a_pinned_image,
     test_stitching,
 )
+from .inside_verbs import execute
 
 __all__ = [  # fixtures, and tests that run here on other models
     "fills",
@@ -69,6 +79,37 @@ def case(request, fills, tmp_path):
     config, fill = KINDS[request.param]
     model = load(tmp_path / "wan.safetensors", config)
     return Case(model, fill, config.out_channels, fills, config.text_width)
+
+
+@pytest.mark.parametrize(("kind", "version"), [("t2v", "wan2.1"), ("ti2v", "wan2.2")])
+def test_an_empty_latent_of_its_vae_is_one_of_the_model(tmp_path, kind, version):
+    """Core scales empty latents of another size to the model's: here it has nothing to do."""
+    config = replace(VAE_PRESETS[version], encoder_width=8, decoder_width=8)
+    vae, model = host.make_vae(VideoVAE(config)), load(tmp_path / "wan.safetensors", KINDS[kind][0])
+    size = {"aspect": "width x height", "width": 96, "height": 64}
+    length = {"length_in": "frames", "frames": 5}
+    latent, *_ = execute(EmptyVideoLatent, **size, **length, vae=vae)
+    form = model.model.latent_format
+    assert latent["downscale_ratio_spacial"] == form.spacial_downscale_ratio
+    assert host.prepare_latent(model, latent).shape == latent["samples"].shape
+    assert latent["samples"].shape[1] == form.latent_channels
+
+
+def test_cores_sampler_between_prepare_and_finish(case, fills):
+    """Told what is known, a native MODEL makes by core's euler what it makes by ours."""
+    latent, plan = case.verb(PrepareExtend, video=clip(1), direction="forwards", seconds=0.5)
+    *told, rest = TellKnown.execute(case.model, case.vae, *case.prompts, latent).args
+    noise = comfy.sample.prepare_noise(rest["samples"], 1)
+    made = comfy.sample.sample_custom(
+        case.model, noise, 2.0, comfy.samplers.sampler_object("euler"), shifted_sigmas(STEPS, 3.0),
+        *told, rest["samples"], noise_mask=rest.get("noise_mask"), seed=1,
+    )  # fmt: skip
+    whole, video, *_ = FinishVideo.execute({"samples": made}, plan).args
+    assert torch.equal(video.get_components().images[:FRAMES], clip(1))
+    assert ("noise_mask" in rest) == (case.fill != "native")
+    if case.fill == "native":
+        ours = FinishDenoising.execute(case.run(latent, seed=1)).args[0]
+        assert (whole["samples"] - ours["samples"]).abs().max() < 1e-4
 
 
 class Halves:

@@ -50,7 +50,9 @@ def test_a_workflow_runs_and_files_come_out(comfyui, name):
     listed = comfyui.get("object_info")
     shows = [id for id, entry in graph.items() if listed[entry["class_type"]]["output_node"]]
     outputs = comfyui.run(graph)
-    assert sorted(outputs) == sorted(shows)
+    assert outputs.keys() >= set(shows)
+    others = [outputs[id] for id in outputs.keys() - set(shows)]
+    assert all(told.keys() == {"patchdit_source"} for told in others)  # for the pictures on nodes
     takes = 3 if name == "extend_backwards" else 1  # its seeds
     for id in shows:
         files = outputs[id].get("images")

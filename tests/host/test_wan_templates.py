@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import av
 import pytest
-import torch
-from safetensors.torch import save_file
-
-from patchdit.models.config import VAE_PRESETS
-from patchdit.models.video_vae import VideoVAE
 
 from .conftest import PACK, ROOT
 from .graphs import node, one_of
@@ -48,18 +42,13 @@ def test_only_the_absent_files_are_wrong_with_a_template(comfyui, name):
 @pytest.fixture(scope="module")
 def wan_files(comfyui) -> None:
     """Tiny files under the public names that the text-to-video template asks for."""
-    graph = api_form(TEMPLATE)
-    models = comfyui.base / "models"
-    for folder in ("diffusion_models", "vae"):
-        (models / folder).mkdir(exist_ok=True)
-    name = graph[one_of(graph, "PatchDiT_LoadVideoModel")]["inputs"]["model_name"]
-    folder = models / "diffusion_models"
-    shutil.copy(folder / "tiny-wan.safetensors", folder / name)
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        vae = VideoVAE(replace(VAE_PRESETS["wan2.1"], encoder_width=8, decoder_width=8))
-    name = graph[one_of(graph, "PatchDiT_LoadVideoVAE")]["inputs"]["vae_name"]
-    save_file(vae.state_dict(), models / "vae" / name)
+    graph, models = api_form(TEMPLATE), comfyui.base / "models"
+    for kind, widget, folder, tiny in (
+        ("PatchDiT_LoadVideoModel", "model_name", "diffusion_models", "t2v.safetensors"),
+        ("PatchDiT_LoadVideoVAE", "vae_name", "vae", "wan2.1-vae.safetensors"),
+    ):
+        name = graph[one_of(graph, kind)]["inputs"][widget]
+        shutil.copy(models / folder / tiny, models / folder / name)
 
 
 def test_text_to_video_runs_end_to_end(comfyui, wan_files):
@@ -69,7 +58,7 @@ def test_text_to_video_runs_end_to_end(comfyui, wan_files):
     graph[text] = node("PatchDiT_LoadBlockworld", weights="wan")
     for entry in graph.values():
         if entry["inputs"].get("clip") == [text, 0]:
-            entry["inputs"]["clip"] = [text, 1]
+            entry["inputs"] |= {"clip": [text, 1], "text": "a red ball"}  # it reads 16 tokens
     size = {"width": 64, "height": 48, "length_in": "frames", "frames": 5}
     graph[one_of(graph, "PatchDiT_EmptyVideoLatent")]["inputs"].update(size)
     graph[one_of(graph, "PatchDiT_FlowSigmas")]["inputs"]["steps"] = 2

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from patchdit.models.config import VAE_PRESETS
+from patchdit.models.video_vae import VideoVAE
+from patchdit.nodes import host
 from patchdit.nodes.clips import frames_for, latent_length, mask_of, real_frames, samples_of
 from patchdit.nodes.latent import EmptyVideoLatent
 
@@ -64,6 +70,51 @@ def test_seconds_give_the_nearest_length(seconds, frames):
 def test_bad_sizes_are_one_sentence(changes, said):
     with pytest.raises(ValueError, match=said) as caught:
         empty(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def wan_vae(version):
+    """The autoencoder of Wan, narrow and with random weights."""
+    config = replace(VAE_PRESETS[f"wan{version}"], encoder_width=8, decoder_width=8)
+    return host.make_vae(VideoVAE(config))
+
+
+@pytest.mark.parametrize(
+    ("version", "shape"), [("2.1", (1, 16, 2, 8, 12)), ("2.2", (1, 48, 2, 4, 6))]
+)
+def test_with_a_vae_it_is_the_latent_of_a_clip_of_that_size(version, shape):
+    vae = wan_vae(version)
+    latent, *_ = empty(vae=vae, width=96, height=64, frames=5)
+    assert latent["samples"].shape == vae.encode(torch.zeros(5, 64, 96, 3)).shape == shape
+    assert latent["downscale_ratio_spacial"] * shape[-1] == 96
+
+
+def test_without_a_vae_it_is_as_with_that_of_wan_21():
+    plain, *rest = empty()
+    told, *told_rest = empty(vae=wan_vae("2.1"))
+    assert torch.equal(plain.pop("samples"), told.pop("samples"))
+    assert (plain, rest) == (told, told_rest)
+
+
+def test_a_vae_of_larger_cells_has_a_coarser_grid():
+    vae = wan_vae("2.2")
+    with pytest.raises(ValueError, match="height is a multiple of 32 pixels; got 720, nearest 704"):
+        empty(vae=vae, width=1280, height=720)
+    latent, *_ = empty(vae=vae, aspect="7:4 wide", width=128, height=64)
+    assert latent["samples"].shape[-2:] == (4, 8)  # 128 pixels, where 16 wide steps give 112
+
+
+@pytest.mark.parametrize(
+    ("said_by_vae", "said"),
+    [
+        (dict(latent_dim=2, latent_channels=16), "This VAE is not for video"),
+        (dict(temporal_compression_decode=lambda: 8), "makes one latent of 8 frames"),
+        (dict(spacial_compression_decode=lambda: 8), "does not say how many channels"),
+    ],
+)
+def test_a_vae_that_does_not_fit_is_refused(said_by_vae, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        empty(vae=SimpleNamespace(**said_by_vae))
     assert "\n" not in str(caught.value)
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchdit.nodes.sound import join, place, resample, silence
+from patchdit.nodes.sound import join, place, resample, silence, without_beginning
 
 RATE = 1000
 times = st.fractions(0, 2, max_denominator=120) | st.floats(0, 2)
@@ -59,6 +59,14 @@ def test_place_keeps_nothing_for_nobody():
     assert torch.equal(place(audio, 0, 0.01)["waveform"], audio["waveform"])
 
 
+@pytest.mark.parametrize("seconds", [0, Fraction(1, 3), 1.0, 2.0])
+def test_what_is_left_without_a_beginning_is_bit_for_bit(seconds):
+    audio = sound(1000)
+    left = without_beginning(audio, seconds)["waveform"]
+    assert torch.equal(left, audio["waveform"][..., round(seconds * RATE) :])
+    assert without_beginning(None, seconds) is None
+
+
 @st.composite
 def segments(draw):
     kinds = draw(st.lists(st.sampled_from(["exact", "short", "long", "none"]), max_size=7))
@@ -102,6 +110,23 @@ def test_a_fade_is_never_louder_than_what_it_fades(parts):
     joined = join(parts, 0.1)
     if joined is not None and length(joined):
         assert joined["waveform"].min() >= 0 and joined["waveform"].max() <= loudest * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ((1000, 1000), None),
+        ((1100, 500), None),  # a tenth of a second is what files often hold
+        ((3500, 1000), "goes on 2.50 s after"),
+        ((3500, 2250), "goes on 2.50 s and 1.25 s after"),
+    ],
+)
+def test_sound_beyond_the_end_of_its_clip_is_cut_with_a_word(caplog, samples, said):
+    first, second = map(sound, samples)
+    joined = join([(first, 1.0), (None, 0.5), (second, 1)], 0.0)
+    assert length(joined) == 2500
+    assert len(caplog.records) == (said is not None)
+    assert said is None or said in caplog.messages[0]
 
 
 def flat(level, samples=200, channels=1, rate=RATE):

@@ -266,6 +266,16 @@ def test_a_prefix_stays_in_the_output_folder(model, prompts, folder):
         save(begun(model, prompts), "../state")
 
 
+@pytest.mark.parametrize("prefix", ["a\0b", "a\0/b", "runs/\ud83d"])
+def test_a_prefix_that_no_file_can_have_is_one_sentence(model, prompts, folder, prefix):
+    with pytest.raises(
+        ValueError, match=r"filename_prefix holds '.*', which no file's name"
+    ) as said:
+        save(begun(model, prompts), prefix)
+    str(said.value).encode()  # it can be shown
+    assert not (folder / "out").exists() or not list((folder / "out").rglob("*"))
+
+
 def test_loading_again_runs_again_only_if_the_file_changed(model, prompts, folder):
     stamp = LoadDenoiseState.fingerprint_inputs
     assert stamp(file="state_00001_.safetensors", model=None, cfg=1.0) == ""
