@@ -1,71 +1,45 @@
 """LoRA files: what they change in a network, checked before any work, and merging it in.
 
-A file names modules in one of many public ways: after a prefix, our names (Wan's original ones) or
-diffusers', with dots or, as kohya does, with underscores. For each it holds a product of two thin
-matrices (up: D,R; down: R,K; strength alpha / R) or a whole difference.
+For each module a file holds a product of two thin matrices (up: D,R; down: R,K; strength alpha / R)
+or a whole difference; LoHa, LoKr and DoRA are read for ComfyUI, which merges them.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TypeVar
 
 from torch import Tensor, nn
 
-from .checkpoints import in_diffusers
+from .lora_names import LOHA, LOKR, LYCORIS, Contents, Shapes, contents_of
 from .tensor_files import read_header, read_tensors
 
 Network = TypeVar("Network", bound=nn.Module)
-Shapes = Mapping[str, tuple[int, ...]]
+Shape = tuple[int, ...]
+Parts = Mapping[str, str]  # kind of tensor -> its name in the file
+Found = Mapping[str, Parts]  # by the parameter that they change
 
-# How the tensors of a module end, without ".weight" and the adapter's name ("default").
-ENDINGS = {
-    "lora_up": "up",
-    "lora_B": "up",
-    "lora.up": "up",
-    "lora_linear_layer.up": "up",
-    "lora_down": "down",
-    "lora_A": "down",
-    "lora.down": "down",
-    "lora_linear_layer.down": "down",
-    "alpha": "alpha",
-    "diff": "diff",
-    "w_norm": "diff",
-    "diff_b": "diff_b",
-    "b_norm": "diff_b",
-    "diff_m": "diff_m",
-}
-ENDING = re.compile(
-    rf"(.*?)[._]({'|'.join(sorted(map(re.escape, ENDINGS), key=len, reverse=True))})"
-    r"(?:\.default)?(?:\.weight)?"
-)
-PREFIX = re.compile(
-    r"((base_model\.model|model|diffusion_model|transformer|unet)\.)+"
-    r"|(lora_unet|lora_transformer|lycoris)_+"
-)
-WHOLE = ({"up", "down"}, {"diff"})
-TEXT_ENCODERS = ("lora_te", "text_encoder", "base_model.model.text_encoder")
-# Wan 2.1's image branch: its LoRAs are used on models without one, such as Wan 2.2 I2V.
-IMAGE_BRANCH = re.compile(
-    r"(k_img|v_img|img_emb|add_k_proj|add_v_proj|norm_added_k|image_embedder)"
-)
+EXTRAS = {"alpha", "dora_scale"}  # that change nothing by themselves
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What is added to one parameter: alpha / rank * up @ down, or a difference of its shape."""
+    """What is added to one parameter: alpha / rank * up @ down, or a difference of its shape.
+
+    Or what `added_to` does not know: a DoRA's scale beside it, or the tensors of a LoHa or LoKr.
+    """
 
     up: Tensor | None = None
     down: Tensor | None = None
     alpha: float | None = None  # None: as large as the rank
     diff: Tensor | None = None
+    dora_scale: Tensor | None = None
+    lycoris: Mapping[str, Tensor] = field(default_factory=dict)  # by their endings
 
     def added_to(self, weight: Tensor, strength: float) -> Tensor:
         """`weight` plus `strength` times the patch, in float32; then back in the weight's type."""
@@ -85,124 +59,136 @@ class Patch:
         return self.up, self.down
 
 
-def read_lora(path: str | Path, parameters: Shapes) -> dict[str, Patch]:
+def read_lora(path: str | Path, parameters: Shapes, lycoris: bool = False) -> dict[str, Patch]:
     """The patches of a LoRA file, by the names of the parameters of the network that it is for.
 
-    A file that changes anything else than `parameters` is a ValueError, by its header alone; what
-    it has for a text encoder or an image branch that the network lacks is left out, with a warning.
+    What it has for parts that the network lacks, or has in another shape at its ends (a text to
+    video file on a model that takes images), is left out, with a warning. A ValueError, by the
+    header alone, for a file of another model: whose matrices do not fit the blocks or most of which
+    has no place; and for LoHa, LoKr and DoRA unless `lycoris`.
     """
     file, shapes = Path(path).name, read_header(path).shapes
     found = find_tensors(file, shapes, parameters)
-    check_shapes(file, found, shapes, parameters)
-    wanted = [name for parts in found.values() for name in parts.values()]
-    tensors = read_tensors(path, wanted)
-    patches = {}
-    for parameter, parts in found.items():
-        held = {kind: tensors[name] for kind, name in parts.items()}
-        alpha = held.pop("alpha", None)
-        patches[parameter] = Patch(**held, alpha=None if alpha is None else float(alpha))
-    return patches
+    if not lycoris:
+        others = [n for parts in found.values() for kind, n in parts.items() if is_lycoris(kind)]
+        what = f"{file} is a LoHa, LoKr or DoRA, which ComfyUI is needed for: it has"
+        complain(what, others, "tensors of that kind")
+    tensors = read_tensors(path, [name for parts in found.values() for name in parts.values()])
+    return {
+        parameter: patch_of({kind: tensors[name] for kind, name in parts.items()})
+        for parameter, parts in found.items()
+    }
 
 
-def find_tensors(file: str, shapes: Shapes, parameters: Shapes) -> dict[str, dict[str, str]]:
-    """Parameter -> {"up", "down", "alpha" or "diff": name in the file}, each whole."""
-    spellings = spellings_of(parameters)
-    found: dict[str, dict[str, str]] = {}
-    left_out, unknown, odd, twice = [], {}, [], []
-    for name in shapes:
-        match = ENDING.fullmatch(name)
-        if name.startswith(TEXT_ENCODERS):
-            left_out.append(name)
-        elif match is None:
-            odd.append(name)
-        else:
-            module, kind = without_prefix(match[1]), ENDINGS[match[2]]
-            parameter = parameter_of(module, kind, spellings, parameters)
-            kind = "diff" if kind.startswith("diff") else kind
-            if parameter is None and IMAGE_BRANCH.search(module):
-                left_out.append(name)
-            elif parameter is None:
-                unknown[module] = None
-            elif kind in found.setdefault(parameter, {}):
-                twice.append(name)
-            else:
-                found[parameter][kind] = name
-    found = {parameter: parts for parameter, parts in found.items() if set(parts) != {"alpha"}}
-    complain(f"{file} is no LoRA that we read (nor are LoHa, LoKr, DoRA): it has", odd, "tensors")
-    what = f"{file} is a LoRA for another model: it changes"
-    hint = widths(found, shapes, parameters)
-    complain(what, list(unknown), "modules that this model lacks", hint)
-    complain(f"{file} changes one parameter twice, by", twice, "tensors")
-    halves = [name for name, parts in found.items() if set(parts) - {"alpha"} not in WHOLE]
-    complain(f"{file} is not whole: it needs both up and down (or A and B) for", halves, "modules")
-    if left_out:
-        text = "%s has %d tensors for parts that this model lacks, such as %s; they are left out."
-        logging.warning(text, file, len(left_out), left_out[0])
+def patch_of(held: dict[str, Tensor]) -> Patch:
+    """The patch of one parameter's tensors, by their kinds."""
+    lycoris = {kind: tensor for kind, tensor in held.items() if kind in LYCORIS}
+    plain = {kind: held[kind] for kind in ("up", "down", "diff", "dora_scale") if kind in held}
+    alpha = float(held["alpha"]) if "alpha" in held else None
+    return Patch(**plain, alpha=alpha, lycoris=lycoris)
+
+
+def is_lycoris(kind: str) -> bool:
+    return kind == "dora_scale" or kind in LYCORIS
+
+
+def find_tensors(file: str, shapes: Shapes, parameters: Shapes) -> dict[str, Parts]:
+    """Parameter -> {kind: name in the file}, each whole and of its parameter's shape."""
+    contents = contents_of(shapes, parameters)
+    found = {name: parts for name, parts in contents.found.items() if parts.keys() - EXTRAS}
+    check_whole(file, contents, found, widths(found, shapes, parameters))
+    wrong = misfits(found, shapes, parameters)
+    if len(wrong) == len(found) or any(map(tells_size, wrong)):
+        what = f"{file} is a LoRA for another model: it does not fit"
+        complain(what, list(wrong.values()), "parameters", widths(found, shapes, parameters))
+    unused = [name for names in contents.unknown.values() for name in names]
+    unused += [*contents.spare, *contents.odd]
+    unused += [name for parameter in wrong for name in found[parameter].values()]
+    if unused:
+        text = "%s has %d tensors that this model has no place for, such as %s; they are left out."
+        logging.warning(text, file, len(unused), unused[0])
     if not found:
         raise ValueError(f"{file} has nothing for this model; need a LoRA of its transformer.")
-    return found
+    return {name: parts for name, parts in found.items() if name not in wrong}
 
 
-def spellings_of(parameters: Iterable[str]) -> dict[str, str]:
-    """Every name that a file may give to a module (or bare parameter) -> ours."""
-    spellings = {}
-    for name in parameters:
-        module = re.sub(r"\.(weight|bias)$", "", name)
-        names = [module]
-        with suppress(ValueError):  # not one of Wan's: another model, or one that diffusers lacks
-            names.append(re.sub(r"\.(weight|bias)$", "", in_diffusers(name)))
-        spellings |= {spelled: module for spelled in names}
-        spellings |= {spelled.replace(".", "_"): module for spelled in names}
-    return spellings
+def check_whole(file: str, contents: Contents, found: Found, hint: str) -> None:
+    """Raise unless most of a file has a place, and each patch in it is whole and there once."""
+    placed = sum(map(len, found.values()))
+    strange = sum(map(len, contents.unknown.values()))
+    if len(contents.odd) + strange > placed:
+        if len(contents.odd) > strange:
+            complain(f"{file} is no LoRA that we read: it has", contents.odd, "other tensors")
+        what = f"{file} is a LoRA for another model: it changes"
+        complain(what, list(contents.unknown), "modules that this model lacks", hint)
+    complain(f"{file} changes one parameter twice, by", contents.twice, "tensors")
+    halves = [name for name, parts in found.items() if not is_whole(set(parts) - EXTRAS)]
+    complain(f"{file} is not whole: it needs both up and down (or A and B) for", halves, "modules")
 
 
-def without_prefix(module: str) -> str:
-    """The module's name inside the transformer."""
-    match = PREFIX.match(module)
-    return module[match.end() :] if match else module
+def is_whole(kinds: set[str]) -> bool:
+    """Whether these kinds of tensors make one patch."""
+    if kinds <= set(LOKR):
+        return all({w} <= kinds or {f"{w}_a", f"{w}_b"} <= kinds for w in ("lokr_w1", "lokr_w2"))
+    if kinds <= set(LOHA):
+        return kinds in (set(LOHA), set(LOHA[:4]))
+    return kinds in ({"up", "down"}, {"diff"})
 
 
-def parameter_of(
-    module: str, kind: str, spellings: Mapping[str, str], parameters: Shapes
-) -> str | None:
-    """The parameter that a kind of tensor changes; None where the network has no such thing."""
-    if kind == "diff_m":  # of a block's own modulation, which belongs to no layer
-        return spellings.get(f"{module}.modulation", spellings.get(f"{module}_modulation"))
-    ours = spellings.get(module)
-    names = [f"{ours}.bias"] if kind == "diff_b" else [f"{ours}.weight", ours]
-    return next((name for name in names if name in parameters), None)
+def tells_size(parameter: str) -> bool:
+    """Whether a parameter is inside a block, whose shapes tell one size of model from another."""
+    return parameter.startswith(("blocks.", "vace_blocks.")) and "norm" not in parameter
 
 
-def check_shapes(
-    file: str, found: Mapping[str, Mapping[str, str]], shapes: Shapes, parameters: Shapes
-) -> None:
-    """Raise unless every patch has its parameter's shape; kernels may lie flat in the file."""
-    wrong = []
+def misfits(found: Found, shapes: Shapes, parameters: Shapes) -> dict[str, str]:
+    """The parameters whose patch has another shape, with it; kernels may lie flat in the file."""
+    wrong = {}
     for parameter, parts in found.items():
         wanted, arrived = parameters[parameter], shape_of(parts, shapes)
         if arrived is None or arrived[0] != wanted[0] or prod(arrived) != prod(wanted):
             of = "x".join(map(str, arrived)) if arrived else "of two ranks"
-            wrong.append(f"{parameter} {of} instead of {'x'.join(map(str, wanted))}")
-    what = f"{file} is a LoRA for another model: it does not fit"
-    complain(what, wrong, "parameters", widths(found, shapes, parameters))
+            wrong[parameter] = f"{parameter} {of} instead of {'x'.join(map(str, wanted))}"
+    return wrong
 
 
-def shape_of(parts: Mapping[str, str], shapes: Shapes) -> tuple[int, ...] | None:
-    """The shape of what a patch adds; None where up and down are of different ranks."""
-    if "diff" in parts:
-        return shapes[parts["diff"]] or (1,)
-    up, down = shapes[parts["up"]], shapes[parts["down"]]
+def shape_of(parts: Parts, shapes: Shapes) -> Shape | None:
+    """The shape of what a patch adds; None where its factors do not belong together."""
+    held = {kind: shapes[name] for kind, name in parts.items()}
+    if "diff" in held:
+        return held["diff"] or (1,)
+    if "up" in held:
+        return product_of(held["up"], held["down"])
+    family = "hada" if "hada_w1_a" in held else "lokr"
+    one, two = (factor_of(held, f"{family}_w{i}", f"{family}_t{i}") for i in (1, 2))
+    if family == "hada" or one is None or two is None:
+        return one if one == two else None
+    rows, columns, *kernel = two
+    return (one[0] * rows, one[1] * columns, *kernel)  # of the Kronecker product
+
+
+def factor_of(held: Shapes, whole: str, core: str) -> Shape | None:
+    """The shape of one factor of a LoHa or LoKr: given whole, as a product, or round a core."""
+    if whole in held:
+        return held[whole] if len(held[whole]) > 1 else None
+    first, second = held[f"{whole}_a"], held[f"{whole}_b"]
+    if core in held:
+        return (first[-1], second[-1], *held[core][2:])
+    return product_of(first, second)
+
+
+def product_of(up: Shape, down: Shape) -> Shape | None:
+    """The shape of up @ down; None where they are of two ranks."""
     if len(up) < 2 or len(down) < 2 or prod(up[1:]) != down[0]:
         return None
     return (up[0], *down[1:])
 
 
-def widths(found: Mapping[str, Mapping[str, str]], shapes: Shapes, parameters: Shapes) -> str:
+def widths(found: Found, shapes: Shapes, parameters: Shapes) -> str:
     """What is said of the widths of file and model, where they are of Wan's kind and differ."""
     query = "blocks.0.self_attn.q.weight"
-    arrived = (
-        shape_of(found[query], shapes) if set(found.get(query, ())) >= {"up", "down"} else None
-    )
+    if not is_whole(set(found.get(query, ())) - EXTRAS):
+        return ""
+    arrived = shape_of(found[query], shapes)
     if arrived is None or arrived[0] == parameters[query][0]:
         return ""
     return f"; it fits a network {arrived[0]} wide, the model is {parameters[query][0]}"

@@ -18,6 +18,7 @@ from ..models.guidance import Denoiser
 from ..models.journal import Journal, run_key
 from . import host
 from .clips import DEFAULT_FPS, FPS, Latent, mask_of, rest_of
+from .host.facts import boundary_of
 from .host.native import check_pair, known_in, put_known, with_known
 from .types import BOUNDARY, Denoising
 
@@ -72,8 +73,10 @@ def begin(
     """A run before its first step; what the LATENT's noise mask says to keep will be kept.
 
     One `seed` for the whole batch, or a sequence with one for each item; an empty one is an error.
+    A `boundary` of 0 is the model's own.
     """
     check_pair(model, model_low)
+    boundary = boundary or boundary_of(model)
     samples_BCTHW = host.prepare_latent(model, latent)
     mask = mask_of(latent, samples_BCTHW.shape)
     fill = host.fill_mode(model, mask)

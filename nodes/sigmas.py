@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from math import prod
+from typing import Any
 
 from ..models.config import PatchSize
 from ..models.flow import shift_for, shifted_sigmas
 from .api import io
 from .clips import Latent, samples_of
+from .host.facts import shift_of
+
+LARGEST = 30  # usual shifts are below: above, nearly all steps are at nearly pure noise
 
 
 class FlowSigmas(io.ComfyNode):
@@ -41,9 +46,16 @@ class FlowSigmas(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How far to lean towards high noise: 1 is even steps, 0 goes by the"
-                    " number of tokens, as Blockworld was trained.",
+                    tooltip="How far to lean towards high noise: 1 is even steps, 0 is the model's"
+                    " own where it is connected, else it goes by the number of tokens, as"
+                    " Blockworld was trained.",
                     advanced=True,
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model that the levels are for; needed for Wan and others if shift"
+                    " is 0.",
                 ),
             ],
             outputs=[
@@ -55,9 +67,24 @@ class FlowSigmas(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, latent, steps, denoise, shift):
-        shift = shift or shift_for(token_count(latent))
+    def execute(cls, latent, steps, denoise, shift, model=None):
+        shift = shift or usual_shift(model, token_count(latent))
         return io.NodeOutput(shifted_sigmas(steps, shift, denoise))
+
+
+def usual_shift(model: Any | None, tokens: int) -> float:
+    """The shift that a model was trained with; without one Blockworld's, with a warning if odd."""
+    if model is not None:
+        return shift_of(model, tokens)
+    shift = shift_for(tokens)
+    if shift > LARGEST:
+        logging.warning(
+            "Flow Sigmas: shift 0 without a model goes by Blockworld's rule, which for %d tokens is"
+            " %.0f; connect the model or, for Wan, set shift to 3 to 8.",
+            tokens,
+            shift,
+        )
+    return shift
 
 
 def token_count(latent: Latent) -> int:

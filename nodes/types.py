@@ -20,7 +20,7 @@ DenoiseStateWire = io.Custom("DENOISE_STATE")
 PlanWire = io.Custom("PLAN")
 ShotsWire = io.Custom("SHOTS")
 
-BOUNDARY = 0.875  # noise level at which Wan 2.2's halves change places in text to video
+BOUNDARY = 0.0  # as a setting: the model's own, see host/facts.py
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Denoising:
     rest: dict[str, Any] = field(default_factory=dict)
     vae: Any | None = None
     model_low: Any | None = None
-    boundary: float = BOUNDARY
+    boundary: float = 0.0
 
     def spans(self, at: int, until: int) -> list[tuple[Any, int]]:
         """Who takes the steps from `at` to `until`: MODELs, each with the step it goes up to."""

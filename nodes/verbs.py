@@ -149,8 +149,8 @@ def low_inputs() -> list:
             max=1.0,
             step=0.005,
             optional=True,
-            tooltip="Noise level (sigma) below which model_low takes over; Wan 2.2: 0.875 for text"
-            " to video, 0.9 for image to video.",
+            tooltip="Noise level (sigma) below which model_low takes over; 0: the model's own, for"
+            " Wan 2.2 0.875 in text to video and 0.9 in image to video.",
             advanced=True,
         ),
     ]

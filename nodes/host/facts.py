@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 from typing import Any
 
 from ...models.solvers import shift_for
+from .native import class_names, native_kind
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ BLOCKWORLD = Facts(8, 33)
 WAN = Facts(16, 81)
 WAN_TI2V = Facts(24, 121)
 WAN_SHIFT = 8.0  # of core's Wan classes
+TEXT_BOUNDARY, IMAGE_BOUNDARY = 0.875, 0.9  # sigmas, of Wan 2.2 A14B's T2V and I2V
 FAMILIES = {  # by the class of core's model; other Wan classes begin with WAN21 or WAN22
     "PatchDiTModel": BLOCKWORLD,
     "WAN21": WAN,
@@ -41,9 +44,22 @@ def facts_of(model: Any) -> Facts:
 
 
 def shift_of(model: Any, tokens: int) -> float:
-    """The schedule's shift: by the number of tokens for our weights, else what the MODEL says."""
+    """The schedule's shift: by the number of tokens for our weights, else what the MODEL says.
+
+    Core's schedule of the Flux kind, which LTXV has too, says it as an exponent.
+    """
     if facts_of(model) is BLOCKWORLD:
         return shift_for(tokens)
     if not hasattr(model, "get_model_object"):
         return WAN_SHIFT
-    return float(getattr(model.get_model_object("model_sampling"), "shift", 1.0))
+    sampling = model.get_model_object("model_sampling")
+    shift = float(getattr(sampling, "shift", 1.0))
+    return exp(shift) if "ModelSamplingFlux" in class_names(sampling) else shift
+
+
+def boundary_of(model: Any) -> float:
+    """The sigma at which weights of this kind, if they are half of a pair, leave off.
+
+    Those that take an image beside the latent (I2V, Fun-InP) were trained apart at another level.
+    """
+    return IMAGE_BOUNDARY if native_kind(model) == "wan" else TEXT_BOUNDARY

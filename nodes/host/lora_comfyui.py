@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from comfy.weight_adapter import LoRAAdapter
+import comfy.lora
+import torch
 
 from ...models.lora import Patch, read_lora
 
@@ -20,7 +21,7 @@ def add_lora(model: Any, path: Path, strength: float) -> Any:
     """The MODEL with a LoRA file on top of what it has; ValueError for one that does not fit."""
     weights = model.model_state_dict(NETWORK)
     shapes = {name.removeprefix(NETWORK): tuple(w.shape) for name, w in weights.items()}
-    patches = read_lora(path, shapes)
+    patches = read_lora(path, shapes, lycoris=True)
     if not strength:
         return model
     patched = model.clone()
@@ -30,9 +31,14 @@ def add_lora(model: Any, path: Path, strength: float) -> Any:
 
 
 def as_core(patch: Patch) -> Any:
-    """A patch in core's own form."""
-    if patch.diff is not None:
-        return "diff", (patch.diff,)
-    no_middle = no_dora = no_reshape = None
-    weights = (patch.up, patch.down, patch.alpha, no_middle, no_dora, no_reshape)
-    return LoRAAdapter(set(), weights)
+    """A patch in core's own form: what core's loader makes of the names that it knows best."""
+    tensors = {
+        "lora_up.weight": patch.up,
+        "lora_down.weight": patch.down,
+        "alpha": None if patch.alpha is None else torch.tensor(patch.alpha),
+        "dora_scale": patch.dora_scale,
+        "diff": patch.diff,
+        **patch.lycoris,
+    }
+    named = {f"module.{end}": tensor for end, tensor in tensors.items() if tensor is not None}
+    return comfy.lora.load_lora(named, {"module": "parameter"}, log_missing=False)["parameter"]

@@ -91,6 +91,46 @@ def test_the_merge_is_cores(model, tensors, tmp_path):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def lokr(out, into):
+    small = {"lokr_w1": random(2, 4), "lokr_w2_a": random(out // 2, 3)}
+    return small | {"lokr_w2_b": random(3, into // 4), "alpha": torch.tensor(6.0)}
+
+
+def loha(out, into):
+    sides = {
+        f"hada_w{i}_{side}": (out, 3) if side == "a" else (3, into) for i in "12" for side in "ab"
+    }
+    return {name: random(*shape) for name, shape in sides.items()} | {"alpha": torch.tensor(6.0)}
+
+
+def dora(out, into):
+    held = {"lora_up.weight": random(out, 3), "lora_down.weight": random(3, into)}
+    return held | {"dora_scale": random(out, 1).abs(), "alpha": torch.tensor(6.0)}
+
+
+@pytest.mark.parametrize("kind", [lokr, loha, dora])
+def test_what_core_alone_merges_is_cores(model, kind, tmp_path):
+    """By names that core knows, and by those of LyCORIS that it does not know for Wan."""
+    torch.manual_seed(0)
+    named, lycoris, before = {}, {}, patched_weights(model)
+    for module in ("blocks.0.self_attn.q", "blocks.1.ffn.2"):
+        held = kind(*before[f"{PREFIX}{module}.weight"].shape)
+        named |= {f"{PREFIX}{module}.{end}": tensor for end, tensor in held.items()}
+        stem = "lycoris_" + module.replace(".", "_")
+        lycoris |= {f"{stem}.{end}": tensor.clone() for end, tensor in held.items()}
+    theirs, _ = comfy.sd.load_lora_for_models(model, None, dict(named), 0.7, 0)
+    cores = patched_weights(theirs)
+    for name, tensors in (("named", named), ("lycoris", lycoris)):
+        path = tmp_path / f"{name}.safetensors"
+        save_file(tensors, str(path))
+        ours = add_lora(model, path, 0.7)
+        mine = patched_weights(ours)
+        assert all((mine[name] - cores[name]).abs().max() < 1e-6 for name in cores)
+        assert host.fingerprint(ours) != host.fingerprint(model)
+    changed = {name for name in before if not torch.equal(before[name], mine[name])}
+    assert changed == set(ours.patches) == set(theirs.patches) and len(changed) == 2
+
+
 def test_diffusers_names_do_the_same(model, tmp_path):
     torch.manual_seed(0)
     plain, renamed = {}, {}

@@ -68,6 +68,14 @@ SPELLINGS = {
         f"transformer.{in_diffusers(m + '.weight').removesuffix('.weight')}.lora_{way}.weight"
         for way in "BA"
     ),
+    "diffusers, second model": lambda m: (
+        f"transformer_2.{m}.lora_B.style.weight",
+        f"transformer_2.{m}.lora_A.style.weight",
+    ),
+    "DiffSynth": lambda m: (f"pipe.dit.{m}.lora_B_x.weight", f"pipe.dit.{m}.lora_A_x.weight"),
+    "LyCORIS": lambda m: tuple(
+        f"lycoris_{m.replace('.', '_')}.lora_{way}.weight" for way in ("up", "down")
+    ),
     "old diffusers": lambda m: (f"transformer.{m}_lora.up.weight", f"{m}.lora.down.weight"),
     "kohya of diffusers": lambda m: tuple(
         f"{kohya(in_diffusers(m + '.weight').removesuffix('.weight'))}.lora_{way}.weight"
@@ -105,6 +113,8 @@ def test_without_alpha_the_product_counts_whole_at_any_rank(network, file):
     [
         (f"diffusion_model.{QUERY}.diff", f"{QUERY}.weight"),
         (f"diffusion_model.{QUERY}.diff_b", f"{QUERY}.bias"),
+        (f"diffusion_model.{QUERY}.lora_B.bias", f"{QUERY}.bias"),
+        (f"base_model.model.{QUERY}.lora_B.default.bias", f"{QUERY}.bias"),
         ("diffusion_model.blocks.0.norm3.diff", "blocks.0.norm3.weight"),
         ("lora_unet_blocks_0_norm3.w_norm", "blocks.0.norm3.weight"),
         ("lora_unet_blocks_0_norm3.b_norm", "blocks.0.norm3.bias"),
@@ -168,7 +178,7 @@ def test_a_text_encoders_part_is_left_out_with_a_warning(network, file, caplog, 
     tensors = {f"{QUERY}.lora_up.weight": up, f"{QUERY}.lora_down.weight": down}
     path = file(tensors | {f"{foreign}.lora_up.weight": up, f"{foreign}.lora_down.weight": down})
     assert list(read_lora(path, shapes(network))) == [f"{QUERY}.weight"]
-    assert "style.safetensors has 2 tensors for parts that this model lacks" in caplog.text
+    assert "style.safetensors has 2 tensors that this model has no place for" in caplog.text
 
 
 def test_an_image_branch_is_left_out_where_there_is_none(network, file, caplog):
@@ -177,6 +187,88 @@ def test_an_image_branch_is_left_out_where_there_is_none(network, file, caplog):
     tensors["diffusion_model.blocks.0.cross_attn.k_img.diff"] = random(24, 24)
     assert list(read_lora(file(tensors), shapes(network))) == [f"{QUERY}.weight"]
     assert "k_img" in caplog.text
+
+
+def of_another_kind(channels=5):
+    """Tensors that files for models of other kinds have, though most of such a file fits."""
+    embed = f"diffusion_model.{CONV}"
+    return {
+        f"{embed}.lora_up.weight": random(24, RANK, 1, 1, 1),
+        f"{embed}.lora_down.weight": random(RANK, channels, 1, 2, 2),
+        "diffusion_model.vace_blocks.0.self_attn.q.diff": random(24, 24),
+        "lora_unet_vace_blocks_0_self_attn_q.alpha": torch.tensor(1.0),
+        "vace_patch_embedding.diff": random(24, 96, 1, 2, 2),
+        "diffusion_model.blocks.0.norm3.diff": random(25),
+        "diffusion_model.head.head.diff_b": random(4),
+        "diffusion_model.blocks.0.another.lora_up.weight": random(24, RANK),
+        f"diffusion_model.{QUERY}.lora_down.bias": random(RANK),
+        f"diffusion_model.{QUERY}.unheard_of": random(1),
+    }
+
+
+def test_what_has_no_place_is_left_out_where_the_blocks_fit(network, file, caplog):
+    fitting = of_width(24) | {"blocks.0.norm3.diff_b": random(24)}
+    plain = read_lora(file(fitting), shapes(network))
+    assert len(plain) == 9 and not caplog.records
+    foreign = of_another_kind()
+    mixed = read_lora(file(fitting | foreign), shapes(network))
+    assert f"has {len(foreign)} tensors that this model has no place for" in caplog.text
+    assert mixed.keys() == plain.keys()
+    merged, expected = (merge(network.state_dict(), found, 0.5) for found in (mixed, plain))
+    assert all(torch.equal(merged[name], expected[name]) for name in plain)
+
+
+def lokr(*, out, into, seed=0):
+    """The tensors of a LoKr of an `out` x `into` matrix, its second factor a product."""
+    one, a, b = random(2, 4, seed=seed), random(out // 2, RANK), random(RANK, into // 4, seed=2)
+    return {"lokr_w1": one, "lokr_w2_a": a, "lokr_w2_b": b, "alpha": torch.tensor(2.0)}
+
+
+def loha(*, out, into):
+    a, b = random(out, RANK), random(RANK, into, seed=1)
+    return {"hada_w1_a": a, "hada_w1_b": b, "hada_w2_a": -a, "hada_w2_b": b}
+
+
+def dora(*, out, into):
+    held = {"lora_up.weight": random(out, RANK), "lora_down.weight": random(RANK, into)}
+    return held | {"dora_scale": random(out, 1)}
+
+
+@pytest.mark.parametrize("kind", [lokr, loha, dora])
+def test_what_only_comfyui_merges_is_handed_on_or_refused(network, file, kind):
+    held = kind(out=24, into=24)
+    path = file({f"lycoris_{QUERY.replace('.', '_')}.{end}": held[end] for end in held})
+    (name,) = patches = read_lora(path, shapes(network), lycoris=True)
+    patch = patches[name]
+    assert name == f"{QUERY}.weight"
+    parts = [*patch.lycoris.values(), patch.up, patch.down, patch.dora_scale]
+    read = sorted(part.sum().item() for part in parts if part is not None)
+    assert read == sorted(tensor.sum().item() for end, tensor in held.items() if end != "alpha")
+    assert patch.alpha == (2.0 if kind is lokr else None)
+    with pytest.raises(ValueError, match=r"^style\.safetensors is a LoHa, LoKr or DoRA, which"):
+        read_lora(path, shapes(network))
+
+
+@pytest.mark.parametrize("kind", [lokr, loha])
+def test_factors_of_another_size_are_refused(network, file, kind):
+    held = kind(out=48, into=24)
+    path = file({f"{QUERY}.{end}": held[end] for end in held})
+    with pytest.raises(ValueError, match=r"q\.weight 48x24 instead of 24x24\)\.$"):
+        read_lora(path, shapes(network), lycoris=True)
+
+
+def test_factors_round_a_core_have_the_shape_of_a_kernel(network, file):
+    """As LyCORIS spells a convolution: the core holds ranks and kernel."""
+    cores = {"hada_t1": random(RANK, RANK, 1, 2, 2), "hada_t2": random(RANK, RANK, 1, 2, 2)}
+    sides = {
+        f"hada_w{i}_{side}": random(RANK, n) for i in "12" for side, n in (("a", 24), ("b", 16))
+    }
+    held = cores | sides
+    path = file({f"{CONV}.{end}": held[end] for end in held})
+    assert list(read_lora(path, shapes(network), lycoris=True)) == [f"{CONV}.weight"]
+    del held["hada_t2"]
+    with pytest.raises(ValueError, match="not whole"):
+        read_lora(file({f"{CONV}.{end}": held[end] for end in held}), shapes(network), True)
 
 
 def of_width(width, layers=2):
@@ -196,8 +288,12 @@ def of_width(width, layers=2):
         ),
         (
             of_width(36, layers=3),
-            r"it changes 4 modules that this model lacks \(blocks\.2\.self_attn\.k, .*\); it fits a"
+            r"it does not fit 8 parameters \(blocks\.0\.self_attn\.k\.weight .*\); it fits a"
             r" network 36 wide, the model is 24\.$",
+        ),
+        (
+            of_width(24, layers=5),
+            r"it changes 12 modules that this model lacks \(blocks\.2\.self_attn\.k, .*\.\.\.\)\.$",
         ),
         (
             {
@@ -207,8 +303,8 @@ def of_width(width, layers=2):
             },
             r"6 modules that this model lacks \((double_blocks\.\d\.img_attn_qkv, ){5}\.\.\.\)\.$",
         ),
-        ({f"{QUERY}.hada_w1_a": random(4, 4)}, r"LoHa, LoKr, DoRA.*1 tensors \(.*hada_w1_a\)\.$"),
-        ({f"{QUERY}.weight": random(24, 24)}, r"is no LoRA that we read .* 1 tensors"),
+        ({f"{QUERY}.hada_w1_a": random(4, 4)}, r"not whole: .* 1 modules \(.*q\.weight\)\.$"),
+        ({f"{QUERY}.weight": random(24, 24)}, r"is no LoRA that we read: .* 1 other tensors"),
         ({f"{QUERY}.lora_up.weight": random(24, 2)}, r"not whole: it needs both up and down"),
         (
             {f"{QUERY}.lora_up.weight": random(24, 2), f"{QUERY}.lora_down.weight": random(3, 24)},

@@ -213,3 +213,19 @@ def test_verbs_share_their_runs(settings, calls, prompts, verb):
 def test_begin_takes_the_boundary_of_wan_by_default(model, low, prompts):
     run = begin(model, *prompts, 1.0, EMPTY, SIGMAS, 1, model_low=low)
     assert run.spans(0, 5) == [(model, 3), (low, 5)] and run.boundary == 0.875
+
+
+def test_a_boundary_of_0_is_the_models_own(parts, prompts):
+    high, low = (network_model(parts, CONFIGS["wan"]) for _ in range(2))
+    assert begun(high, low, prompts, 0.0).boundary == 0.9
+    assert begun(high, low, prompts, 0.5).boundary == 0.5
+
+
+def test_a_run_saved_with_its_own_boundary_knows_it_by_either_number(model, low, prompts, tmp_path):
+    with use_session(Session(output_directory=tmp_path)):
+        path = save_denoising(begun(model, low, prompts, 0.0), "state")
+        for boundary in (0.0, 0.875):
+            late = {"model_low": low, "boundary": boundary}
+            assert LoadDenoiseState.execute(path.name, model, **late).args[0].boundary == 0.875
+        with pytest.raises(ValueError, match="boundary"):
+            LoadDenoiseState.execute(path.name, model, model_low=low, boundary=0.5)
