@@ -41,6 +41,7 @@ ZERO_BIASES = ("text_embedding.0.bias", "text_embedding.2.bias", "cross_attn.k.b
 # moves is a product of a word, a time and a place, of which no two say anything alone: among clips
 # where subjects and camera all move, and that are half known, it takes far longer to be found.
 SIMPLE_SHARE = 0.25
+SIMPLE_AGAIN = 0.1  # where training goes on from weights that have found it
 
 # A cell full of a subject counts 1 + this: a subject is 5% of the picture and what people look at.
 SUBJECT_WEIGHT = 5
@@ -278,6 +279,7 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
         trainee.load_state_dict(payload["model"])
         average.weights = payload["average"]
         optimizers.load_state_dict(payload["optimizers"])
+    simple = SIMPLE_AGAIN if args.start else SIMPLE_SHARE
     sampler = Sampler(buckets, preset, run.step + args.seed, replicas, device)
     mean = None
     if args.compile:
@@ -290,7 +292,7 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
 
     while (progress := replicas.agree(run.progress)) < 1:
         with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(trainee, sampler(simple=progress < SIMPLE_SHARE))
+            loss = loss_of(trainee, sampler(simple=progress < simple))
         loss.backward()
         replicas.average_gradients(optimizers.parameters)
         optimizers.step(run.rate(progress, warmup=200))
