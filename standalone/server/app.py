@@ -45,6 +45,7 @@ class Host:
         )
         self.app.on_response_prepare.append(add_headers)
         self.app.cleanup_ctx.append(self.keep_running)
+        self.app.on_shutdown.append(self.let_go)
         self.app.add_routes([web.get("/", self.open), *routes])
         self.app.add_routes(
             [web.route(route.method, f"/api{route.path}", route.handler) for route in routes]
@@ -58,14 +59,18 @@ class Host:
         return use_session(Session(places["input"], places["output"], places["temp"]))
 
     async def keep_running(self, app: web.Application) -> AsyncIterator[None]:
-        """Work through the queue while the host is up; then stop the running job at its step."""
+        """Work through the queue while the host is up; then wait for the running job's step."""
         task = asyncio.create_task(self.queue.run())
         yield
-        await self.clients.close()
-        self.runner.interrupt()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+    async def let_go(self, app: web.Application) -> None:
+        """Stop all jobs and hang up: aiohttp waits for open websockets before it cleans."""
+        self.queue.remove(lambda job: True)
+        self.runner.interrupt()
+        await self.clients.close()
 
     async def open(self, request: web.Request) -> web.StreamResponse:
         """The canvas; a browser that is here for the first time gets our first template on it."""

@@ -45,7 +45,14 @@ def _serve(entrypoint: Entrypoint, options: argparse.Namespace, temporary: Path)
     if options.listen not in LOOPBACK:
         logging.warning("Everybody who reaches %s can run workflows here.", name)
     logging.info("Open http://%s:%d in a browser; Ctrl-C stops.", name, options.port)
-    web.run_app(host.app, host=options.listen, port=options.port, print=None, access_log=None)
+    web.run_app(
+        host.app,
+        host=options.listen,
+        port=options.port,
+        print=None,
+        access_log=None,
+        shutdown_timeout=5,  # seconds for answers under way; a film that is watched goes on longer
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import mimetypes
 from pathlib import Path
 from urllib.parse import quote
@@ -29,6 +30,7 @@ class Files:
         return [
             web.get("/view", self.view),
             web.post("/upload/image", self.upload),
+            web.post("/upload/mask", self.upload_mask),
             web.get("/internal/files/{type}", self.list_files),
         ]
 
@@ -51,7 +53,31 @@ class Files:
 
     async def upload(self, request: web.Request) -> web.Response:
         """A form with the file as `image`; `type` input or temp, `subfolder`, `overwrite`."""
+        return await self._keep(*await _read_form(request))
+
+    async def upload_mask(self, request: web.Request) -> web.Response:
+        """The same for a mask drawn over `original_ref`: that picture, with the mask's alpha."""
         fields, name, data = await _read_form(request)
+        original = self._referred(fields.get("original_ref", ""))
+        masked = await asyncio.to_thread(with_alpha, original, data)
+        return await self._keep(fields, name, masked)
+
+    def _referred(self, text: str) -> Path:
+        """The file of {"filename", "subfolder", "type"}, in JSON."""
+        try:
+            told = json.loads(text)
+            named = [told["filename"], told.get("type", "output"), told.get("subfolder", "")]
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+            text = "Need original_ref: the filename, subfolder and type of the picture in JSON."
+            raise web.HTTPBadRequest(text=text) from error
+        if not all(isinstance(word, str) for word in named):
+            raise web.HTTPBadRequest(text="original_ref has to hold texts.")
+        path = self.folders.find(*named)
+        if not path.is_file():
+            raise web.HTTPNotFound(text=f"There is no file {named[0][:200]!r} in {named[1]}.")
+        return path
+
+    async def _keep(self, fields: dict[str, str], name: str, data: bytes) -> web.Response:
         kind = fields.get("type", "input")
         if kind not in ("input", "temp"):
             raise web.HTTPBadRequest(text=f"Type is {kind!r}; files may go to input or temp.")
@@ -106,6 +132,28 @@ def convert(path: Path, preview: str, channel: str) -> tuple[bytes, str] | None:
     level = int(quality) if quality.isascii() and quality.isdigit() and len(quality) < 4 else 90
     ok, data = cv2.imencode(f".{name}", pixels, [FORMATS[name], min(max(level, 1), 100)])
     return (data.tobytes(), f"image/{name}") if ok else None
+
+
+def with_alpha(original: Path, mask: bytes) -> bytes:
+    """A picture as PNG whose alpha is that of another of its size; a 400 where one is no picture.
+
+    A mask without alpha hides nothing.
+    """
+    pixels = cv2.imdecode(np.fromfile(original, np.uint8), cv2.IMREAD_COLOR)
+    drawn = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_UNCHANGED) if mask else None
+    if pixels is None or drawn is None:
+        raise web.HTTPBadRequest(text="The mask or its picture cannot be read; need PNG or JPEG.")
+    if drawn.shape[:2] != pixels.shape[:2]:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (drawn, pixels)]
+        raise web.HTTPBadRequest(
+            text="The mask is {}, its picture {}; need one size.".format(*sizes)
+        )
+    alpha = drawn[..., 3] if drawn.ndim == 3 and drawn.shape[2] == 4 else None
+    if alpha is None:
+        alpha = np.full(pixels.shape[:2], 255, np.uint8)
+    if alpha.dtype != np.uint8:
+        alpha = (alpha / 257).astype(np.uint8)
+    return cv2.imencode(".png", np.dstack([pixels, alpha]))[1].tobytes()
 
 
 async def _read_form(request: web.Request) -> tuple[dict[str, str], str, bytes]:

@@ -24,6 +24,7 @@ PACK = "ComfyUI-PatchDiT"  # the folder name that the registry gives us; help an
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TEMPLATE = "text_to_video"
 HOST_NAME = "PatchDiT preview host"
+LOG = "The log of this preview host is in the terminal that it was started in."
 FEATURES = {"supports_preview_metadata": True, "max_upload_size": 100 * 2**20}
 WORDS = ("nodeDefs", "commands", "settings")
 
@@ -58,7 +59,11 @@ class Pack:
             web.get("/experiment/models/{folder}", _answer([])),
             web.get("/models", _answer([])),
             web.get("/embeddings", _answer([])),
+            web.get("/internal/folder_paths", _answer({})),  # where it would download models to
             web.get("/node_replacements", _answer({})),
+            web.get("/internal/logs", _answer(LOG)),
+            web.get("/internal/logs/raw", _answer({"entries": [{"t": "", "m": LOG}]})),
+            web.patch("/internal/logs/subscribe", _answer({})),
             web.get("/templates/{name}.json", _answer([])),  # core's own templates: none here
         ]
 

@@ -57,16 +57,16 @@ def test_painting_over_a_run(canvas):
         SELECT,
     )
     told = "() => Object.values(app.nodeOutputs).some(one => one.patchdit_grid)"
-    canvas.page.wait_for_function(told, timeout=120_000)
-    canvas.page.wait_for_timeout(800)
-    assert notice.is_hidden()
+    canvas.page.wait_for_function(told)
+    canvas.until(notice.is_hidden, True)
+    canvas.settle()
     assert canvas.page.locator(".patchdit-when").inner_text() == "frame 0 · 0 of 80"
     stroke(canvas, (1, 1), (3, 3))
     assert painted(canvas) == [5, 10, 15]  # a diagonal of the first time
     stroke(canvas, (2, 2), keys="Shift")
     assert painted(canvas) == [5, 15]
     canvas.undo()  # a stroke is one step
-    assert painted(canvas) == [5, 10, 15]
+    canvas.until(lambda: painted(canvas), [5, 10, 15])
     saved = canvas.serialized()
     node = next(one for one in saved["nodes"] if one["type"] == SELECT)
     assert node["widgets_values"][-1] == "5x4x4 0:5,10,15"

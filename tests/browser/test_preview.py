@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 
 import cv2
 import numpy as np
 import pytest
 
-from .conftest import ROOT
+from .page import ROOT
 
 FINISH = "PatchDiT_FinishDenoising"
 CLIP, PICTURE, STOP = ".patchdit-clip", ".patchdit-clip-picture", ".patchdit-clip-stop"
-STEPS = 1000  # far more than a test waits for
+STEPS = 1000
+# far more than a test waits for, even where nothing else runs
+LONG = {"steps": STEPS, "width": 96, "height": 96, "length_in": "seconds", "seconds": 6}
 LISTEN = """() => {
     Object.assign(window, { heard: [], sent: [] });
     const { api } = app;
@@ -27,12 +30,15 @@ ENDED = "() => heard.some(([kind]) => kind !== 'cached')"
 
 @pytest.fixture
 def running(canvas):
-    """`running(seed)`: a template queued with far too many steps, its clip playing on a node."""
+    """`running()`: a template queued with far too many steps, its clip playing on a node.
+
+    Each time with another seed: a run that was stopped is gone on with, wherever it was asked for.
+    """
     page = canvas.page
     if not page.evaluate("() => 'heard' in window"):
         page.evaluate(LISTEN)
 
-    def run(seed: int) -> list[dict]:
+    def run() -> list[dict]:
         canvas.load(json.loads((ROOT / "workflows" / "text_to_video.json").read_text()))
         page.evaluate(
             """quick => {
@@ -43,16 +49,16 @@ def running(canvas):
                 const offset = [120 - node.pos[0], 80 - node.pos[1]];
                 Object.assign(app.canvas.ds, { scale: 1, offset });
             }""",
-            {"weights": "tiny", "steps": STEPS, "seed": seed, "text": "a red ball", "kind": FINISH},
+            {**LONG, "weights": "tiny", "seed": secrets.randbelow(2**32), "kind": FINISH},
         )
-        page.wait_for_timeout(600)
+        canvas.settle()
         before = canvas.unsized_nodes()
         queue(canvas)
         return before
 
     yield run
     page.evaluate("() => app.api.interrupt()")
-    page.wait_for_function(ENDED, timeout=60_000)
+    page.wait_for_function(ENDED)
 
 
 def queue(canvas) -> None:
@@ -66,12 +72,12 @@ def queue(canvas) -> None:
             app.queuePrompt(0, 1);
         }"""
     )
-    canvas.page.wait_for_selector(PICTURE, state="visible", timeout=60_000)
-    canvas.page.wait_for_function("() => sent.filter(one => one.image).length > 1", timeout=60_000)
+    canvas.page.wait_for_selector(PICTURE, state="visible")
+    canvas.page.wait_for_function("() => sent.some(one => one.image)")
 
 
 def end_of(canvas) -> str:
-    canvas.page.wait_for_function(ENDED, timeout=60_000)
+    canvas.page.wait_for_function(ENDED)
     return canvas.page.evaluate("() => heard.find(([kind]) => kind !== 'cached')[0]")
 
 
@@ -83,35 +89,36 @@ def node_id(canvas) -> str:
 
 
 def test_the_whole_clip_plays_on_the_node_while_it_runs(canvas, running):
-    before = running(seed=1)
+    before = running()
     page = canvas.page
     told = page.evaluate("() => sent.filter(one => one.image).at(-1)")
     assert told["node"] == node_id(canvas) and told["total"] == STEPS
     data = base64.b64decode(told["image"].partition(",")[2])
     sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert sheet is not None
     rows = -(-told["frames"] // told["columns"])
     assert told["frames"] > 1
     assert sheet.shape == (rows * told["height"], told["columns"] * told["width"], 3)
     frame = page.locator(PICTURE).get_attribute("data-frame")
     moved = f"frame => document.querySelector('{PICTURE}').dataset.frame !== frame"
-    page.wait_for_function(moved, arg=frame, timeout=10_000)
+    page.wait_for_function(moved, arg=frame)
     assert page.locator(".patchdit-clip-step").inner_text().endswith(f" of {STEPS}")
     clip, node = canvas.box(CLIP), canvas.box(PICTURE)
     assert node["width"] > 100 and clip["height"] >= node["height"]
     page.evaluate("() => app.api.interrupt()")
     assert end_of(canvas) == "interrupted"
-    page.wait_for_selector(CLIP, state="hidden", timeout=5_000)
+    page.wait_for_selector(CLIP, state="hidden")
     assert canvas.unsized_nodes() == before
 
 
 def test_stop_here_goes_on_with_the_prediction_and_is_not_kept(canvas, running):
     """By the keyboard; queued again the node runs anew, from the step that it was stopped at."""
-    running(seed=2)
+    running()
     page = canvas.page
     page.locator(STOP).focus()
     page.keyboard.press("Enter")
     assert end_of(canvas) == "success"
-    page.wait_for_selector(CLIP, state="hidden", timeout=5_000)
+    page.wait_for_selector(CLIP, state="hidden")
     last = page.evaluate("() => sent.at(-1).step")
     assert 0 < last < STEPS
     queue(canvas)
@@ -124,7 +131,7 @@ def test_stop_here_goes_on_with_the_prediction_and_is_not_kept(canvas, running):
 
 
 def test_pausing(canvas, running):
-    running(seed=3)
+    running()
     page = canvas.page
     button = page.locator(f"{CLIP} button").first
     assert button.inner_text() == "Pause"

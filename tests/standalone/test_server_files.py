@@ -247,3 +247,56 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_stays(base, full_disk):
     assert (status, settings) == (400, 400) and text.startswith("The disk refused")
     assert (base / "user/default/w.json").read_text() == "old"
     assert not list((base / "user/default").glob("*.partial"))
+
+
+def png(pixels):
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def mask_form(data, ref):
+    made = aiohttp.FormData()
+    made.add_field("image", data, filename="clipspace-mask.png")
+    made.add_field("original_ref", ref)
+    made.add_field("subfolder", "clipspace")
+    return made
+
+
+def test_a_mask_becomes_the_alpha_of_its_picture(base):
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    drawn = np.zeros((4, 6, 4), np.uint8)
+    drawn[:2, :, 3] = 255
+    (base / "input" / "p.png").write_bytes(png(picture))
+    ref = json.dumps({"filename": "p.png", "type": "input", "subfolder": ""})
+
+    async def scenario(client):
+        answer = await client.post("/api/upload/mask", data=mask_form(png(drawn), ref))
+        return await answer.json()
+
+    told = serve(base, scenario)
+    assert told == {"name": "clipspace-mask.png", "subfolder": "clipspace", "type": "input"}
+    kept = cv2.imread(str(base / "input/clipspace/clipspace-mask.png"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(kept[..., :3], picture) and np.array_equal(kept[..., 3], drawn[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("ref", "mask", "status"),
+    [
+        ("no json", (4, 6), 400),
+        ("[]", (4, 6), 400),
+        ('{"filename": 3}', (4, 6), 400),
+        ('{"filename": "gone.png", "type": "input"}', (4, 6), 404),
+        ('{"filename": "../secret.txt", "type": "input"}', (4, 6), 403),
+        ('{"filename": "p.png", "type": "input"}', (3, 6), 400),
+        ('{"filename": "text.png", "type": "input"}', (4, 6), 400),
+    ],
+)
+def test_a_mask_without_its_picture_is_refused(base, ref, mask, status):
+    (base / "input" / "p.png").write_bytes(png(np.zeros((4, 6, 3), np.uint8)))
+    (base / "input" / "text.png").write_text("no picture")
+
+    async def scenario(client):
+        body = mask_form(png(np.zeros((*mask, 4), np.uint8)), ref)
+        return (await client.post("/upload/mask", data=body)).status
+
+    assert serve(base, scenario) == status
+    assert not (base / "input" / "clipspace").exists()

@@ -28,6 +28,7 @@ def test_every_address_works_with_and_without_api(tmp_path):
         *("userdata?dir=workflows", "userdata?dir=subgraphs", "userdata/comfy.templates.json"),
         *("global_subgraphs", "workflow_templates", "queue", "history", "prompt", "jobs"),
         *("experiment/models", "embeddings", "models", "node_replacements"),
+        *("internal/folder_paths", "internal/logs", "internal/logs/raw"),
     )
 
     async def scenario(client):

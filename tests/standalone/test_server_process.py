@@ -129,3 +129,18 @@ def test_the_host_says_what_it_is_and_ends_on_ctrl_c(tmp_path):
         assert address
         process.send_signal(2)
         assert process.wait(20) in (0, 130)
+
+
+def test_it_stops_soon_while_a_browser_listens(tmp_path):
+    with canvas(tmp_path / "canvas") as (process, address):
+
+        async def stay(client):
+            async with Browser(client, "b") as browser:
+                await browser.until("status")
+                process.terminate()
+                kind = None
+                while kind not in ("CLOSE", "CLOSING", "CLOSED"):
+                    kind = (await asyncio.wait_for(browser.socket.receive(), 20)).type.name
+
+        talk(address, stay)
+        process.wait(20)

@@ -7,6 +7,7 @@ import { drawPainting } from "./brush_picture.js";
 import { blank, readBrush, writeBrush } from "./brush_text.js";
 import { make } from "./dom_view.js";
 import { beginEdit, edit, endEdit, toldBy, valueOf, write } from "./graph.js";
+import { say } from "./words.js";
 
 const TALLEST = 280; // pixels of the picture
 const CONTROLS = 92; // pixels of what is below it, and of the margins
@@ -19,18 +20,18 @@ export class BrushView {
     const canvas = { tabindex: "0", role: "application", "aria-roledescription": "patch grid" };
     this.canvas = make("canvas", "patchdit-picture", canvas);
     this.notice = make("div", "patchdit-notice", { role: "status" });
-    this.slider = make("input", "patchdit-slider", { type: "range", min: "0", step: "1", "aria-label": "Time" });
+    this.slider = make("input", "patchdit-slider", { type: "range", min: "0", step: "1", "aria-label": say("Time") });
     this.when = make("span", "patchdit-when");
     const times = make("div", "patchdit-row", {}, this.slider, this.when);
     const stage = make("div", "patchdit-stage", {}, this.canvas, this.notice);
-    this.element = make("div", "patchdit-brush", { role: "group", "aria-label": "Patch brush" }, stage, times, this.#tools());
+    this.element = make("div", "patchdit-brush", { role: "group", "aria-label": say("Patch brush") }, stage, times, this.#tools());
     this.slider.addEventListener("input", () => this.#look(Number(this.slider.value)));
     this.#listen();
   }
 
   #tools() {
     const tool = (text, title, action) => {
-      const button = make("button", "patchdit-tool", { type: "button", title }, text);
+      const button = make("button", "patchdit-tool", { type: "button", title: say(title) }, say(text));
       button.addEventListener("click", () => (action(), this.refresh()));
       return button;
     };
@@ -38,7 +39,7 @@ export class BrushView {
     this.erase = tool("Erase", "Take patches away", () => (this.erasing = true));
     this.all = tool("All times", "Paint and clear through the whole clip", () => (this.everywhere = !this.everywhere));
     this.clear = tool("Clear", "Clear this time, or all with All times", () => this.#clear());
-    const range = { type: "range", min: "1", max: "5", step: "1", value: "1", "aria-label": "Brush size", title: "Brush size in patches" };
+    const range = { type: "range", min: "1", max: "5", step: "1", value: "1", "aria-label": say("Brush size"), title: say("Brush size in patches") };
     this.size = make("input", "patchdit-slider patchdit-size", range);
     return make("div", "patchdit-row", {}, this.paint, this.erase, this.size, this.all, this.clear);
   }
@@ -95,7 +96,11 @@ export class BrushView {
     if (!grid) return;
     this.time = Math.min(this.time, grid.t - 1);
     [this.slider.max, this.slider.value] = [String(grid.t - 1), String(this.time)];
-    this.when.textContent = `${spanOf(grid, this.time)} · ${painting.cells.reduce((all, one) => all + one, 0)} of ${painting.cells.length}`;
+    this.when.textContent = say("{span} · {n} of {total}", {
+      span: spanOf(grid, this.time),
+      n: painting.cells.reduce((all, one) => all + one, 0),
+      total: painting.cells.length,
+    });
     this.#resize();
     const cursor = document.activeElement === this.canvas ? this.cursor : null;
     drawPainting(this.canvas, painting, this.time, this.sheet, cursor);
@@ -114,9 +119,11 @@ export class BrushView {
   #describe() {
     const { w, h, cells } = this.painting;
     const patch = this.cursor ?? 0;
-    const words = cells[this.time * w * h + patch] ? "painted" : "not painted";
-    const place = `row ${Math.floor(patch / w) + 1}, column ${(patch % w) + 1}, ${words}`;
-    this.canvas.setAttribute("aria-label", `${spanOf(this.grid, this.time)}, ${place}. Arrows move, Space paints, Page Up and Down change the time.`);
+    const place = { span: spanOf(this.grid, this.time), row: Math.floor(patch / w) + 1, column: (patch % w) + 1 };
+    const words = cells[this.time * w * h + patch]
+      ? say("{span}, row {row}, column {column}, painted. Arrows move, Space paints, Page Up and Down change the time.", place)
+      : say("{span}, row {row}, column {column}, not painted. Arrows move, Space paints, Page Up and Down change the time.", place);
+    this.canvas.setAttribute("aria-label", words);
   }
 
   /** A node grows by itself where it has to, but never shrinks. */
@@ -216,14 +223,15 @@ export class BrushView {
 }
 
 function noticeOf(grid, stale, text) {
-  if (!grid && stale) return "The text in brush is no painting: clear it.";
-  if (!grid) return "Run once to see the frames here, then paint.";
+  if (!grid && stale) return say("The text in brush is no painting: clear it.");
+  if (!grid) return say("Run once to see the frames here, then paint.");
   if (!stale) return "";
-  return `Painted on a grid of ${text.trim().split(/\s/)[0].slice(0, 20)}, this clip has ${grid.t}x${grid.h}x${grid.w}: clear it or paint anew.`;
+  const grids = { old: text.trim().split(/\s/)[0].slice(0, 20), now: `${grid.t}x${grid.h}x${grid.w}` };
+  return say("Painted on a grid of {old}, this clip has {now}: clear it or paint anew.", grids);
 }
 
 function spanOf(grid, time) {
   const [first, last] = grid.spans?.[time] ?? [null, null];
-  if (first === null) return `time ${time + 1} of ${grid.t}`;
-  return first === last ? `frame ${first}` : `frames ${first}-${last}`;
+  if (first === null) return say("time {n} of {total}", { n: time + 1, total: grid.t });
+  return first === last ? say("frame {n}", { n: first }) : say("frames {first}-{last}", { first, last });
 }

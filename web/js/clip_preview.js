@@ -87,10 +87,11 @@ function hide() {
   node.setDirtyCanvas?.(true, true);
 }
 
+/** In the Vue renderer the element alone: not every version looks at a widget's `hidden` again. */
 function setHidden(node, hidden) {
   const widget = node.widgets.find((one) => one.name === WIDGET);
-  widget.hidden = hidden;
-  widget.options.hidden = hidden;
+  widget.hidden = widget.options.hidden = hidden && !LiteGraph.vueNodesMode;
+  views.get(node).element.hidden = hidden;
   node.widgets = [...node.widgets]; // the Vue renderer looks at widgets anew when the list is another
 }
 

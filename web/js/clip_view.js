@@ -1,6 +1,7 @@
 /** A clip that plays in the DOM, the step that its run has come to, and a button to end it there. */
 
 import { make } from "./dom_view.js";
+import { say } from "./words.js";
 
 const TALLEST = 260; // pixels of the picture
 const CONTROLS = 34; // pixels of what is below it
@@ -11,12 +12,13 @@ export class ClipView {
     [this.node, this.told, this.sheet, this.drawn] = [node, null, null, ""];
     this.still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.canvas = make("canvas", "patchdit-clip-picture", { role: "img" });
-    this.play = button("Play or pause", () => this.#toggle());
+    this.play = button(say("Play or pause"), () => this.#toggle());
     this.step = make("span", "patchdit-clip-step", { role: "status" });
-    this.stop = button("End this run after the present step and go on with what it shows", () => this.#stop());
+    const ends = say("End this run after the present step and go on with what it shows");
+    this.stop = button(ends, () => this.#stop());
     this.stop.classList.add("patchdit-clip-stop");
     const row = make("div", "patchdit-row", {}, this.play, this.step, this.stop);
-    const described = { role: "group", "aria-label": "Preview" };
+    const described = { role: "group", "aria-label": say("Preview") };
     this.element = make("div", "patchdit-clip", described, this.canvas, row);
     this.end();
   }
@@ -32,14 +34,15 @@ export class ClipView {
     [this.told, this.ask] = [message, stop];
     if (message.image) this.#load(message);
     this.canvas.hidden = this.play.hidden = !this.picture;
-    this.step.textContent = `step ${message.step} of ${message.total}`;
-    this.step.title = this.picture ? "" : "Pictures come with a live preview method in ComfyUI's settings.";
+    this.step.textContent = say("step {n} of {total}", { n: message.step, total: message.total });
+    this.step.title = this.picture ? "" : say("Pictures come with a live preview method in ComfyUI's settings.");
     this.#label();
   }
 
   /** The run is over. */
   end() {
     [this.told, this.picture, this.sheet, this.stopping] = [null, null, null, false];
+    this.#label();
   }
 
   refresh() {
@@ -55,7 +58,7 @@ export class ClipView {
     const width = Math.max(canvas.offsetWidth, 16) * SHARPNESS;
     [canvas.width, canvas.height] = [width, Math.round(width / picture.aspect)];
     canvas.dataset.frame = String(frame);
-    canvas.setAttribute("aria-label", `The clip after step ${picture.step}`);
+    canvas.setAttribute("aria-label", say("The clip after step {n}", { n: picture.step }));
     const { columns, width: w, height: h } = picture;
     const at = [(frame % columns) * w, Math.floor(frame / columns) * h];
     canvas.getContext("2d").drawImage(sheet, ...at, w, h, 0, 0, canvas.width, canvas.height);
@@ -77,9 +80,9 @@ export class ClipView {
   }
 
   #label() {
-    this.play.textContent = this.still ? "Play" : "Pause";
+    this.play.textContent = say(this.still ? "Play" : "Pause");
     this.stop.disabled = this.stopping;
-    this.stop.textContent = this.stopping ? "Stopping…" : "Stop here and decode";
+    this.stop.textContent = say(this.stopping ? "Stopping…" : "Stop here and decode");
   }
 
   async #stop() {

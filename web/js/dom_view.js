@@ -16,6 +16,7 @@ let clock = null;
  */
 export function addView(node, name, view) {
   view.element.classList.add("patchdit-view");
+  view.element.dataset.view = name;
   const widget = node.addDOMWidget(name, "PATCHDIT_VIEW", view.element, {
     serialize: false, // not in the prompt
     hideOnZoom: false,
@@ -27,20 +28,31 @@ export function addView(node, name, view) {
   });
   widget.serialize = false; // not in the workflow
   handPanningOn(view.element);
-  views.add(view);
+  const shown = { view, node };
+  views.add(shown);
   const removed = node.onRemoved;
   node.onRemoved = function (...args) {
-    views.delete(view);
+    views.delete(shown);
     return removed?.apply(this, args);
   };
   clock ??= setInterval(look, LOOK_EVERY);
 }
 
 function look() {
-  for (const view of views) if (view.element.isConnected) view.refresh();
+  for (const { view, node } of views) {
+    if (!view.element.isConnected) takePlace(view.element, node);
+    if (view.element.isConnected) view.refresh();
+  }
   if (views.size) return;
   clearInterval(clock);
   clock = null;
+}
+
+/** The Vue renderer keeps the element of a node in whose place undo put another of the same id. */
+function takePlace(element, node) {
+  if (!node.graph || node.graph !== app.canvas.graph) return;
+  const place = `[data-node-id="${CSS.escape(String(node.id))}"] [data-view="${element.dataset.view}"]`;
+  document.querySelector(place)?.replaceWith(element);
 }
 
 /** Let the wheel zoom and the middle button pan the canvas of the classic renderer from here too. */

@@ -15,7 +15,8 @@ export function valueOf(node, name, fallback = undefined) {
 }
 
 export function isLinked(node, name) {
-  return node.inputs?.some((input) => input.name === name && input.link != null) ?? false;
+  const slot = slotOf(node, (input) => input.name === name);
+  return slot >= 0 && node.isInputConnected(slot);
 }
 
 /** Whether somebody may change a widget by hand. */
@@ -38,17 +39,21 @@ export function write(node, name, value) {
 
 /** The node that feeds an input, past reroutes and bypassed nodes; null where none is in sight. */
 export function originOf(node, inputName) {
-  let input = node.inputs?.find((one) => one.name === inputName);
+  let slot = slotOf(node, (input) => input.name === inputName);
   for (let steps = 0; steps < 100; steps++) {
-    const link = input?.link == null ? null : node.graph?.getLink?.(input.link);
-    const origin = link && node.graph.getNodeById(link.origin_id);
+    const link = slot < 0 ? null : node.getInputLink(slot);
+    const origin = link && node.graph?.getNodeById(link.origin_id);
     if (!origin) return null;
     if (!REROUTES.has(origin.type) && origin.mode !== BYPASSED) return origin;
     const type = origin.outputs?.[link.origin_slot]?.type;
-    const passes = (one) => REROUTES.has(origin.type) || one.type === type;
-    [node, input] = [origin, origin.inputs?.find(passes)];
+    slot = slotOf(origin, (input) => REROUTES.has(origin.type) || input.type === type);
+    node = origin;
   }
   return null;
+}
+
+function slotOf(node, wanted) {
+  return node.inputs?.findIndex(wanted) ?? -1;
 }
 
 /** What a node's last run told the browser under a name; undefined before it ran. */

@@ -9,6 +9,7 @@
 
 import { clipSeenBy, keptOf, shotsOf } from "./clip_lengths.js";
 import { isEditable, valueOf, write } from "./graph.js";
+import { say } from "./words.js";
 
 const USUAL_FRAME = 0.125; // seconds: the step of our seconds widgets
 const LARGEST_SEED = 2 ** 32;
@@ -36,7 +37,7 @@ function extendTimeline(node) {
   });
   const made = segment({
     kind: "new",
-    label: backwards ? "what led to it" : "what happens next",
+    label: say(backwards ? "what led to it" : "what happens next"),
     seam: !backwards,
     ...lengthOf(node, kept.fps, backwards ? "left" : "right"),
     reroll: rerollOf(node),
@@ -48,8 +49,8 @@ function extendTimeline(node) {
 
 function keptLabel(node, backwards) {
   const from = valueOf(node, "from_frame", -1);
-  if (from < 0) return "clip";
-  return backwards ? `clip from frame ${from}` : `clip to frame ${from}`;
+  if (from < 0) return say("clip");
+  return say(backwards ? "clip from frame {n}" : "clip to frame {n}", { n: from });
 }
 
 /** The draggable joint of a clip: where it is cut, in frames of from_frame. */
@@ -71,7 +72,7 @@ function stitchTimeline(node) {
   const rest = (clip) => (clip.seconds === null ? null : Math.max(clip.seconds - half, 0));
   const middle = segment({
     kind: bridge ? "new" : "morph",
-    label: bridge ? "bridge" : "A becomes B",
+    label: say(bridge ? "bridge" : "A becomes B"),
     seam: true,
     ...lengthOf(node, a.fps, bridge ? "right" : "both"),
     reroll: rerollOf(node),
@@ -102,7 +103,7 @@ function storyboardTimeline(node) {
 
 function shotLabel(shot, place) {
   const prompt = valueOf(shot, "prompt", "").trim();
-  return prompt ? `${place + 1}  ${prompt}` : `Shot ${place + 1}`;
+  return prompt ? `${place + 1}  ${prompt}` : say("Shot {n}", { n: place + 1 });
 }
 
 /** Length of a new part: the widget `seconds`, in whole frames where their rate is known. */

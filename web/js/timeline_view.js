@@ -2,6 +2,7 @@
 
 import { make } from "./dom_view.js";
 import { beginEdit, edit, endEdit } from "./graph.js";
+import { say } from "./words.js";
 
 const HEADROOM = 1.06; // of the length, so that a last edge can be grabbed and pulled
 const TICKS = [0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
@@ -17,10 +18,10 @@ export class TimelineView {
     this.drag = null;
     this.total = make("span", "patchdit-total");
     this.ruler = make("div", "patchdit-ruler", { "aria-hidden": "true" });
-    this.track = make("div", "patchdit-track");
-    const keys = "Drag an edge, or use the keyboard: arrows one frame, Shift one second, L lock, R another take.";
-    const heading = make("div", "patchdit-heading", { title: keys }, "Timeline", this.total);
-    const described = { role: "group", "aria-label": "Timeline" };
+    this.track = make("div", "patchdit-track", { "data-empty": say("Connect shots to see them here") });
+    const keys = say("Drag an edge, or use the keyboard: arrows one frame, Shift one second, L lock, R another take.");
+    const heading = make("div", "patchdit-heading", { title: keys }, say("Timeline"), this.total);
+    const described = { role: "group", "aria-label": say("Timeline") };
     this.element = make("div", "patchdit-timeline", described, heading, this.track, this.ruler);
   }
 
@@ -64,7 +65,7 @@ export class TimelineView {
       at += drawn(segments[place]);
     });
     const unknown = segments.some((one) => one.seconds === null);
-    this.total.textContent = segments.length ? `${unknown ? "clip + " : ""}${seconds(sumOf(segments))}` : "";
+    this.total.textContent = segments.length ? say(unknown ? "clip + {n} s" : "{n} s", { n: rounded(sumOf(segments)) }) : "";
     this.span = span;
     const origin = anchor === "right" ? span - length : 0;
     this.#rule(unknown ? 0 : length, origin * scale, scale);
@@ -180,7 +181,7 @@ class Part {
     element.style.left = `${left}px`;
     element.style.width = `${width}px`;
     this.label.textContent = segment.label;
-    this.time.textContent = segment.seconds === null ? "length unknown" : seconds(segment.seconds);
+    this.time.textContent = lengthOf(segment);
     for (const [side, edge] of Object.entries(this.edges))
       edge.hidden = segment.edge !== side && segment.edge !== "both";
     this.#showButtons(segment);
@@ -192,13 +193,13 @@ class Part {
     this.reroll.hidden = segment.reroll === null;
     this.lock.firstChild.className = segment.locked ? "pi pi-lock" : "pi pi-lock-open";
     this.reroll.firstChild.className = "pi pi-refresh";
-    name(this.lock, segment.locked ? "Unlock this shot (L)" : "Lock this shot: never make it again (L)");
-    name(this.reroll, "Another take: a new seed (R)");
+    name(this.lock, say(segment.locked ? "Unlock this shot (L)" : "Lock this shot: never make it again (L)"));
+    name(this.reroll, say("Another take: a new seed (R)"));
   }
 
   #describe(segment) {
-    const length = segment.seconds === null ? "length unknown" : seconds(segment.seconds);
-    const words = [segment.label, length, segment.locked ? "locked" : ""].filter(Boolean).join(", ");
+    const length = lengthOf(segment);
+    const words = [segment.label, length, segment.locked ? say("locked") : ""].filter(Boolean).join(", ");
     const { element } = this;
     element.setAttribute("aria-label", words);
     element.title = words;
@@ -224,6 +225,10 @@ function sumOf(segments) {
   return segments.reduce((all, one) => all + (one.seconds ?? 0), 0);
 }
 
-function seconds(value) {
-  return `${+value.toFixed(2)} s`;
+function lengthOf(segment) {
+  return segment.seconds === null ? say("length unknown") : say("{n} s", { n: rounded(segment.seconds) });
+}
+
+function rounded(value) {
+  return +value.toFixed(2);
 }

@@ -1,0 +1,112 @@
+"""What goes wrong on a canvas: two browsers at once, a server that dies, files that are broken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .conftest import free_port, own_server
+from .page import ROOT, ask, keep_picture, opened
+
+MANY = 1000  # steps: far more than a test waits for
+RUNNING = "() => fetch('/api/queue').then(a => a.json()).then(q => q.queue_running.length)"
+BROKEN = {
+    "cut off": '{"nodes": [{"id": 1, "type": "PatchDiT_Lo',
+    "a list": "[]",
+    "nothing": "",
+    "no graph": '{"nodes": 3, "links": "none"}',
+    "not text": "\x00\xff\x00",
+}
+DROP = """([text, name]) => {
+    const carried = new DataTransfer();
+    carried.items.add(new File([text], name, { type: "application/json" }));
+    const told = { bubbles: true, cancelable: true, dataTransfer: carried };
+    document.querySelector("canvas").dispatchEvent(new DragEvent("drop", told));
+}"""
+
+
+def template(name: str = "text_to_video") -> dict:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def is_running(canvas) -> bool:
+    return canvas.page.evaluate(RUNNING) > 0
+
+
+def test_two_browsers_at_once_each_get_their_own_video(address, chromium):
+    with opened(chromium, address) as first, opened(chromium, address) as second:
+        for canvas, name in ((first, "text_to_video"), (second, "extend")):
+            canvas.load(template(name))
+        graphs = [first.serialized(), second.serialized()]
+        first.queue(weights="tiny", steps=6, filename_prefix="first")
+        second.queue(weights="tiny", steps=2, filename_prefix="second")
+        assert [first.ended(), second.ended()] == ["success", "success"]
+        for canvas, prefix, graph in zip((first, second), ("first", "second"), graphs, strict=True):
+            names = [file["filename"] for file in canvas.files()]
+            assert names and all(name.startswith(prefix) for name in names)
+            kinds = [node["type"] for node in canvas.serialized()["nodes"]]
+            assert kinds == [node["type"] for node in graph["nodes"]]
+            assert canvas.complaints == []
+
+
+def test_a_server_that_is_killed_in_a_run_loses_nothing_saved(own_base, chromium):
+    """Started again it has the saved workflow; the open canvas keeps its graph and runs it."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    kept = "/api/userdata/workflows%2Fmine.json"
+    with own_server(own_base, port) as server, opened(chromium, address) as canvas:
+        canvas.load(template())
+        ask(address, f"{kept}?overwrite=true", canvas.serialized())
+        saved = ask(address, kept)
+        before = canvas.unsized_nodes()
+        canvas.queue(weights="tiny", steps=MANY)
+        canvas.until(lambda: is_running(canvas), True)
+        server.kill()
+        server.wait()
+        canvas.page.wait_for_timeout(1000)
+        with own_server(own_base, port):
+            assert ask(address, kept) == saved == canvas_of(saved)
+            reached = "() => fetch('/api/queue').then(answer => answer.ok).catch(() => false)"
+            canvas.page.wait_for_function(reached)
+            canvas.page.wait_for_function("() => app.api.socket?.readyState === WebSocket.OPEN")
+            nodes = canvas.unsized_nodes()
+            assert [one["type"] for one in nodes] == [one["type"] for one in before]
+            assert canvas.run() == "success" and canvas.files()
+            keep_picture(canvas, "after_a_kill")
+            assert canvas.complaints == []
+
+
+def canvas_of(workflow: dict) -> dict:
+    """The workflow, which has to be a whole one."""
+    assert workflow["nodes"] and workflow["links"]
+    return workflow
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_dropped_leaves_the_canvas_usable(canvas, kind):
+    canvas.load(template())
+    nodes = canvas.unsized_nodes()
+    canvas.page.evaluate(DROP, [BROKEN[kind], "broken.json"])
+    canvas.page.wait_for_timeout(1500)
+    canvas.settle()
+    if kind != "no graph":  # which the frontend takes for an empty one
+        assert canvas.unsized_nodes() == nodes
+    canvas.load(template())
+    assert canvas.unsized_nodes() == nodes
+
+
+def test_a_node_that_is_gone_is_named_and_the_rest_stays(canvas):
+    """A workflow of another version: one node unknown, one widget of which nothing was known."""
+    graph = template()
+    decode = next(node for node in graph["nodes"] if node["type"] == "PatchDiT_DecodeVideo")
+    decode["type"] = "PatchDiT_FromTheFuture"
+    sigmas = next(node for node in graph["nodes"] if node["type"] == "PatchDiT_FlowSigmas")
+    sigmas["widgets_values"] = [*sigmas["widgets_values"], "a widget of tomorrow"]
+    canvas.load(graph)
+    told = canvas.page.locator("body").inner_text()
+    assert "FromTheFuture" in told
+    kinds = {node["type"]: node for node in canvas.serialized()["nodes"]}
+    assert "PatchDiT_FromTheFuture" in kinds  # saved again it is still there
+    assert canvas.widget("PatchDiT_FlowSigmas", "steps") == sigmas["widgets_values"][0]
+    canvas.page.keyboard.press("Escape")
