@@ -6,8 +6,9 @@ While loading no more than one tensor is in memory besides the weights, and no f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from .config import TRANSFORMER_PRESETS, TransformerConfig
 from .foreign_files import NO_MODEL, what_else
 from .quantised import (
     FLOATS8,
-    WEIGHT_SCALES,
     Quantisation,
     check_format,
     dequantise,
     find_quantisation,
     is_extra,
     layer_json,
+    names_scheme,
+    scale_name,
     unsupported,
 )
 from .tensor_files import DTYPES, StoredTensor
@@ -46,6 +48,7 @@ TITLES = {
     "wan2.2-ti2v": "Wan 2.2 TI2V",
     "patchdit": "PatchDiT",
 }
+ARCHITECTURES = ("", "wan", "pig")  # of GGUF files; "pig" stands for any video model
 KIND_WORDS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8"}
 
 
@@ -78,12 +81,27 @@ class VideoModelFile:
 
     @property
     def parameters(self) -> int:
-        return sum(torch.Size(tensor.shape).numel() for tensor in self.weights.values())
+        return sum(prod(tensor.shape) for tensor in self.weights.values())
 
     @property
     def kind(self) -> str:
         """The type of most of the blocks' matrices, as the file calls it."""
         return most_common_kind(matrices(self.tensors))
+
+    @property
+    def named_layers(self) -> dict[str, str]:
+        """Layers whose 8-bit format the file's metadata says -> the JSON that it says."""
+        ours, found = {stored.name: name for name, stored in self.tensors.items()}, {}
+        for layer, text in self.quantisation.layers:
+            weight = ours.get(f"{layer}.weight", f"{layer}.weight")
+            if weight in self.tensors:  # not of a model that lies beside
+                found[weight.removesuffix(".weight")] = text
+        return found
+
+    @property
+    def scheme_named(self) -> bool:
+        """Whether the file says how all of its 8-bit layers are scaled, as ComfyUI reads it."""
+        return names_scheme(self.tensors, self.named_layers)
 
     @property
     def quantised(self) -> bool:
@@ -138,7 +156,7 @@ def refuse_others(found: WeightSet) -> None:
         return
     if parts:
         raise ValueError(f"{found.file} is our own {', '.join(parts)}; need a transformer file.")
-    if found.architecture not in ("", "wan"):
+    if found.architecture not in ARCHITECTURES:
         raise ValueError(
             f"{found.file} is a {found.architecture} GGUF file, which is not supported; need wan."
         )
@@ -201,21 +219,45 @@ def load_video_model(
     attention: Attention = sdpa,
     cast: Cast = use_as_is,
     device: torch.device | str = "cpu",
+    report: Callable[[int], None] | None = None,
 ) -> PatchDiT:
     """The network with its weights on `device`, in evaluation mode, all of one type.
 
     That is `dtype`, or the file's own; 8-bit floats and blocks of GGUF are spelled out, by default
-    as bfloat16 (on the CPU float32). A ValueError if the machine's memory cannot hold it.
+    as bfloat16 (on the CPU float32). `report` is told how many are read. A ValueError if the
+    machine's memory cannot hold it.
     """
     dtype = dtype or file.default_dtype(device)
+    dtypes = dict.fromkeys(file.weights, dtype)
     if torch.device(device).type == "cpu":
-        check_room(file.parameters * dtype.itemsize, f"{file.path.name} as {dtype_name(dtype)}")
+        check_weights(file, dtypes)
     model = PatchDiT(file.config, operations, attention, cast, device="meta")
-    weights = in_file_order(file.weights)
-    for name, stored in zip(weights, read_all(weights.values(), dtype), strict=True):
-        weight = dequantise(stored, scale_of(file, name), dtype)
+    for name, weight in counted(read_weights(file, dtypes, dtype), report):
         give_weight(model, name, weight.to(device))
     return model.eval()
+
+
+def check_weights(file: VideoModelFile, dtypes: Mapping[str, torch.dtype]) -> None:
+    """A ValueError if the machine's memory cannot hold the weights once they are of these types."""
+    sizes: Counter[torch.dtype] = Counter()
+    for name, stored in file.weights.items():
+        sizes[dtypes[name]] += prod(stored.shape) * dtypes[name].itemsize
+    most = str(max(sizes, key=lambda dtype: sizes[dtype])).removeprefix("torch.")
+    check_room(sizes.total(), f"{file.path.name} as {most}")
+
+
+def read_weights(
+    file: VideoModelFile, dtypes: Mapping[str, torch.dtype], gguf_dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """(our name, weight as its entry of `dtypes`), one at a time, with its scale multiplied in.
+
+    Blocks of GGUF are spelled out as `gguf_dtype` first.
+    """
+    weights = in_file_order(file.weights)
+    for name, stored in zip(weights, read_all(weights.values(), gguf_dtype), strict=True):
+        scale = scale_name(name, file.tensors)
+        factor = next(read_all([file.tensors[scale]])) if scale else None
+        yield name, dequantise(stored, factor, dtypes[name])
 
 
 def read_state(
@@ -228,19 +270,30 @@ def read_state(
     Blocks of GGUF are spelled out as `gguf_dtype`. A ValueError, before anything is read, if the
     machine's memory cannot hold it.
     """
-    check_room(file.bytes, file.path.name)
+    sizes = [
+        tensor.bytes if tensor.kind in DTYPES else prod(tensor.shape) * gguf_dtype.itemsize
+        for tensor in file.tensors.values()
+    ]
+    check_room(sum(sizes), file.path.name)
     return stored_state(file, gguf_dtype)
 
 
 def stored_state(file: VideoModelFile, gguf_dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     tensors = in_file_order(file.tensors)
     yield from zip(tensors, read_all(tensors.values(), gguf_dtype), strict=True)
-    ours = {stored.name: name for name, stored in file.tensors.items()}
-    for layer, text in file.quantisation.layers:
-        weight = ours.get(f"{layer}.weight", f"{layer}.weight")
-        name = weight.removesuffix(".weight") + ".comfy_quant"
-        if weight in file.tensors and name not in file.tensors:  # not of a model that lies beside
-            yield name, layer_json(text)
+    for layer, text in file.named_layers.items():
+        if f"{layer}.comfy_quant" not in file.tensors:
+            yield f"{layer}.comfy_quant", layer_json(text)
+
+
+def counted(
+    items: Iterable[tuple[str, Tensor]], report: Callable[[int], None] | None
+) -> Iterator[tuple[str, Tensor]]:
+    """The items; after each, `report` is told how many there were so far."""
+    for done, item in enumerate(items, 1):
+        yield item
+        if report is not None:
+            report(done)
 
 
 def in_file_order(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -248,20 +301,7 @@ def in_file_order(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor
     return dict(sorted(tensors.items(), key=lambda item: (str(item[1].file), item[1].offset)))
 
 
-def scale_of(file: VideoModelFile, name: str) -> Tensor | None:
-    """What the values of an 8-bit weight are multiplied by; None where they are not."""
-    layer = name.removesuffix(".weight")
-    for end in WEIGHT_SCALES:
-        if name.endswith(".weight") and layer + end in file.tensors:
-            return next(read_all([file.tensors[layer + end]]))
-    return None
-
-
 def give_weight(model: nn.Module, name: str, weight: Tensor) -> None:
     """Put a weight in the place of a meta parameter, which it fits."""
     path, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(path), leaf, nn.Parameter(weight, requires_grad=False))
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

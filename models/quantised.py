@@ -9,7 +9,7 @@ metadata (the new one). `L.scale_input` and `L.input_scale` serve only 8-bit mat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,28 @@ class Quantisation:
 def is_extra(name: str) -> bool:
     """Whether a tensor belongs to the quantisation of a layer, not to the layer itself."""
     return name == MARKER or name.endswith(EXTRAS)
+
+
+def scale_name(weight: str, tensors: Container[str]) -> str:
+    """The tensor that an 8-bit weight is multiplied by; empty where it is not."""
+    layer = weight.removesuffix(".weight")
+    names = [layer + end for end in WEIGHT_SCALES if weight.endswith(".weight")]
+    return next((name for name in names if name in tensors), "")
+
+
+def names_scheme(tensors: Iterable[str], layers: Iterable[str]) -> bool:
+    """Whether a file is quantised and says in which scheme, for every layer that has a scale.
+
+    The old scheme is known by its marker, the new one by `comfy_quant` or, for `layers`, by the
+    metadata. A ComfyUI takes a scale without such a word for a tensor that it does not know.
+    """
+    names = set(tensors)
+    named = {n.removesuffix(".comfy_quant") for n in names if n.endswith(".comfy_quant")}
+    old, new = (
+        {name.removesuffix(end) for name in names if name.endswith(end)} for end in WEIGHT_SCALES
+    )
+    named |= set(layers) | (old if MARKER in names else set())
+    return bool(named or MARKER in names) and old | new <= named
 
 
 def find_quantisation(

@@ -6,6 +6,7 @@ from ..models.checkpoints_vae import find_video_vae, load_video_vae
 from ..models.families import VideoModelFile, find_video_model
 from . import host
 from .api import io
+from .host import device
 
 MODELS, VAES = "diffusion_models", "vae"  # ComfyUI's folders
 DTYPES = ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]
@@ -61,8 +62,9 @@ class LoadVideoModel(io.ComfyNode):
     def execute(cls, model_name, dtype="auto"):
         file = find_video_model(host.model_path(MODELS, model_name))
         check_family(file)
-        info = describe(file)
-        return io.NodeOutput(host.load_video(file, dtype), info, ui={"text": (info,)})
+        model = host.load_video(file, dtype)
+        info = describe(file, device.describe(model).weight_bytes)
+        return io.NodeOutput(model, info, ui={"text": (info,)})
 
 
 class LoadVideoVAE(io.ComfyNode):
@@ -93,7 +95,8 @@ class LoadVideoVAE(io.ComfyNode):
     @classmethod
     def execute(cls, vae_name):
         file = find_video_vae(host.model_path(VAES, vae_name))
-        return io.NodeOutput(host.make_vae(load_video_vae(file, host.vae_dtype())))
+        vae = load_video_vae(file, host.vae_dtype(), host.vae_layers())
+        return io.NodeOutput(host.make_vae(vae))
 
 
 def check_family(file: VideoModelFile) -> None:
@@ -105,9 +108,9 @@ def check_family(file: VideoModelFile) -> None:
         )
 
 
-def describe(file: VideoModelFile) -> str:
-    """What a file holds and is good for, and what else it needs."""
-    words = [file.label, f"{file.bytes / 2**30:.1f} GB", ABILITIES[file.family]]
+def describe(file: VideoModelFile, weight_bytes: int) -> str:
+    """What a file holds and is good for, what its weights take in memory, what else it needs."""
+    words = [file.label, f"{weight_bytes / 2**30:.1f} GB in memory", ABILITIES[file.family]]
     if file.noise:
         other = "low" if file.noise == "high" else "high"
         words.append(f"half of a pair: load the {other}-noise half too")

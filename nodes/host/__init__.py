@@ -4,7 +4,8 @@ Only the absence of ComfyUI counts; an ImportError inside a real host is a defec
 Both sides offer:
 
 - `make_model(network, vae)`, `make_clip(encoder, tokenizer)`, `make_vae(vae)`: values for wires.
-- `load_video(file, dtype)`: the MODEL of a Wan file; `vae_dtype()`: what a VAE computes in here.
+- `load_video(file, dtype)`: the MODEL of a Wan file.
+- `vae_dtype()`: what a VAE computes in here; `vae_layers()`: the layers that it is built of.
 - `add_lora(model, path, strength)`: the MODEL with a LoRA file on it; the one given stays.
 - `model_files(kind)` and `model_path(kind, name)`: what lies in the folders for models.
 - `prepare_latent(model, latent)`: samples in the model's own space; `finish_latent` leads back.
@@ -47,6 +48,7 @@ if importlib.util.find_spec("comfy_api") is None:
         step_reporter,
         times_stopped,
         vae_dtype,
+        vae_layers,
         was_stopped,
         weights_folder,
     )
@@ -72,6 +74,7 @@ else:
         step_reporter,
         times_stopped,
         vae_dtype,
+        vae_layers,
         was_stopped,
         weights_folder,
     )
@@ -103,6 +106,7 @@ __all__ = [
     "step_reporter",
     "times_stopped",
     "vae_dtype",
+    "vae_layers",
     "was_stopped",
     "weights_folder",
 ]

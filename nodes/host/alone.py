@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ...models.blockworld import FOLDER
 from ...models.digests import digest_weights
 from ...models.families import VideoModelFile, load_video_model
 from ...models.flow import DenoiseState
@@ -26,6 +25,7 @@ from ...standalone.folders import (
     get_filename_list,
     get_full_path_or_raise,
     get_input_directory,
+    get_models_directory,
     get_output_directory,
     get_save_image_path,
 )
@@ -55,7 +55,8 @@ def load_video(file: VideoModelFile, dtype: str = "auto") -> Model:
         raise ValueError(f"dtype {dtype} needs ComfyUI; without it choose auto, bf16 or fp32.")
     device = get_torch_device()
     wanted = DTYPES[dtype] or file.default_dtype(device)
-    network = load_video_model(file, wanted).to(device)
+    report = progress(len(file.weights))
+    network = load_video_model(file, wanted, report=report).to(device)
     space = Statistics.of_channels(file.config.out_channels)
     return Model(network, space, file.family, file.noise)
 
@@ -70,6 +71,10 @@ def model_path(kind: str, name: str) -> Path:
 
 def vae_dtype() -> torch.dtype:
     return torch.float32 if get_torch_device().type == "cpu" else torch.bfloat16
+
+
+def vae_layers() -> Any:
+    return torch.nn
 
 
 def make_clip(encoder: TextEncoder, tokenizer: Tokenizer) -> Clip:
@@ -182,7 +187,7 @@ def times_stopped() -> int:
 
 
 def weights_folder() -> Path:
-    return FOLDER
+    return Path(get_models_directory()) / "patchdit"
 
 
 def fingerprint(model: Model) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
+import comfy.ops
 import comfy.sample
 import comfy.utils
 import folder_paths
@@ -32,7 +33,7 @@ from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
 from .canvas_comfyui import clip_sender, heed_stop, times_stopped, was_stopped
 from .comfyui_model import PatchDiTModel, PatchDiTSettings
 from .comfyui_sampling import as_denoiser
-from .comfyui_wan import load_wan
+from .comfyui_wan_load import load_wan
 from .duck import Clip, Load, Vae
 from .previews import ClipShow, Colours
 
@@ -56,6 +57,7 @@ __all__ = [
     "step_reporter",
     "times_stopped",
     "vae_dtype",
+    "vae_layers",
     "was_stopped",
     "weights_folder",
 ]
@@ -96,8 +98,8 @@ def _loader(module: torch.nn.Module, device: torch.device, offload: torch.device
 
 
 def load_video(file: VideoModelFile, dtype: str = "auto") -> Any:
-    """A MODEL of a Wan file; `dtype` is one of comfyui_wan.DTYPES."""
-    return load_wan(file, dtype)
+    """A MODEL of a Wan file; `dtype` is one of comfyui_wan_load.DTYPES."""
+    return load_wan(file, dtype, progress(len(file.tensors)))
 
 
 def model_files(kind: str) -> list[str]:
@@ -121,6 +123,11 @@ def vae_dtype() -> torch.dtype:
     management = comfy.model_management
     allowed = [torch.bfloat16, torch.float16, torch.float32]
     return management.vae_dtype(management.vae_device(), allowed)
+
+
+def vae_layers() -> Any:
+    """Core's layers: they work round faults of the device's libraries and stop on interrupt."""
+    return comfy.ops.disable_weight_init
 
 
 def prepare_latent(model: Any, latent: Latent) -> Tensor:

@@ -16,6 +16,7 @@ import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...models.blocks import KnownCache, Pass, TextKeysValues
@@ -111,6 +112,17 @@ class HostPatchDiT(PatchDiT):
         caching = self.config.known_attends_known and bool((known == known[:1]).all())
         patched = options.get("patches_replace", {}).get("dit") or options.get("patches")
         return held.text, held.known if caching and not patched else None
+
+    def embed_patches(self, tokens_BLP: Tensor, convolution=None) -> Tensor:
+        """As our network does it, with the weights as core's layers fetch theirs for use.
+
+        Under partial loading a LoRA on them is put on at that moment, and only by that call.
+        """
+        layer = self.patch_embedding if convolution is None else convolution
+        weight, bias, held = comfy.ops.cast_bias_weight(layer, tokens_BLP, offloadable=True)
+        x_BLD = F.linear(tokens_BLP, weight.flatten(1), bias)
+        comfy.ops.uncast_bias_weight(layer, weight, bias, held)
+        return x_BLD
 
     def run_blocks(self, x_BLD: Tensor, shared: Pass) -> Tensor:
         """All blocks in turn, each through its replacement patch where there is one."""

@@ -1,46 +1,27 @@
-"""Wan files as MODEL inside ComfyUI: core's own model classes round our network.
+"""Wan inside ComfyUI: core's own model classes round our network; comfyui_wan_load.py fills them.
 
-What core knows of the family stays core's: detection, latent format, schedule, memory factors,
-number formats and what becomes of a CONDITIONING. B batch, C channels, T/H/W latent frames, rows,
-columns, S text tokens, D width, L tokens, P values of a patch.
+What core knows of the family stays core's: latent format, schedule, memory factors and what becomes
+of a CONDITIONING. B batch, C channels, T/H/W latent frames, rows, columns, S text tokens, D width,
+L tokens, P values of a patch.
 """
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import comfy.model_base
-import comfy.model_detection
-import comfy.model_management
-import comfy.model_patcher
-import comfy.supported_models
-import comfy.utils
 import torch
 from comfy.ldm.common_dit import pad_to_patch_size
 from torch import Tensor
 
-from ...models.checkpoints import check_names
 from ...models.config import PatchSize, TransformerConfig
-from ...models.families import VideoModelFile, give_weight, read_state
 from ...models.patches import patchify, unpatchify
-from ...models.quantised import is_extra
-from ...models.tensor_files import DTYPES as STORED
 from ...models.vace import Control
 from .comfyui_model import LEVELS, HostPatchDiT, spread, wrapped
 
-DTYPES = {  # how core's UNETLoader calls them, and the halves that it leaves to the command line
-    "auto": None,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-    "fp8_e4m3fn_fast": torch.float8_e4m3fn,
-    "fp8_e5m2": torch.float8_e5m2,
-}
-
-GGUF = torch.bfloat16  # what its blocks are spelled out as
+TEXT_TOKENS = 512  # that core's text encoder pads a prompt to
+IMAGE_TOKENS = 257  # that CLIP vision makes of an image
 
 
 class HostWan(HostPatchDiT):
@@ -60,7 +41,7 @@ class HostWan(HostPatchDiT):
         if not config.image_width:
             self.img_emb = None
         self.model_type = settings["model_type"]
-        self.patch_size, self.text_len = tuple(config.patch), 512
+        self.patch_size, self.text_len = tuple(config.patch), TEXT_TOKENS
         self.in_dim, self.out_dim = config.in_channels, config.out_channels
         self.dim, self.ffn_dim, self.freq_dim = config.width, config.mlp_width, 256
         self.text_dim, self.num_heads = config.text_width, config.heads
@@ -162,112 +143,46 @@ def rope_positions(positions_L3: Tensor, options: dict[str, float] | None) -> Te
     return moved.to(positions_L3.device, torch.float32)
 
 
-class HostWan21(comfy.model_base.WAN21):
+class WithOurNetwork(comfy.model_base.BaseModel):
+    """One of core's Wan classes, with our network in place of core's."""
+
+    def __init__(self, settings, image_to_video=False, device=None):
+        flow = comfy.model_base.ModelType.FLOW
+        comfy.model_base.BaseModel.__init__(self, settings, flow, device=device, unet_model=HostWan)
+        self.image_to_video = image_to_video
+        self.device = None  # the patcher says where it is
+
+    def memory_required(self, input_shape, cond_shapes=None):
+        """Core's estimate, in bytes, and the keys and values of a prompt for each of the batch.
+
+        Our sampler holds those of a run; core's makes them at every step.
+        """
+        network, dtype = self.diffusion_model, self.get_dtype_inference()
+        work = super().memory_required(input_shape, cond_shapes or {})
+        return work + input_shape[0] * prompt_values(network.config) * dtype.itemsize
+
+
+def prompt_values(config: TransformerConfig) -> int:
+    """How many numbers the keys and values are that all layers hold of one prompt."""
+    tokens = TEXT_TOKENS
+    if config.image_width:
+        tokens += config.image_positions or IMAGE_TOKENS
+    return 2 * (config.layers + config.vace_blocks) * tokens * config.width
+
+
+class HostWan21(WithOurNetwork, comfy.model_base.WAN21):
     """Wan 2.1, and 2.2 A14B: text to video, or with image channels beside x."""
 
-    def __init__(self, settings, image_to_video=False, device=None):
-        build(self, settings, image_to_video, device)
 
-
-class HostWan21Vace(comfy.model_base.WAN21_Vace):
+class HostWan21Vace(WithOurNetwork, comfy.model_base.WAN21_Vace):
     """Wan 2.1 with control videos."""
 
-    def __init__(self, settings, image_to_video=False, device=None):
-        build(self, settings, image_to_video, device)
 
-
-class HostWan22(comfy.model_base.WAN22):
+class HostWan22(WithOurNetwork, comfy.model_base.WAN22):
     """Wan 2.2 TI2V: a noise level per latent frame, and from our sampler per token."""
-
-    def __init__(self, settings, image_to_video=False, device=None):
-        build(self, settings, image_to_video, device)
 
     def process_timestep(self, timestep, x=None, denoise_mask=None, **kwargs):
         share = kwargs.get(LEVELS)
         if share is not None:
             return spread(timestep, share, self.diffusion_model.config.patch)
         return super().process_timestep(timestep, x, denoise_mask, **kwargs)
-
-
-def build(model: Any, settings: Any, image_to_video: bool, device: torch.device | None) -> None:
-    """What the constructors of core's Wan classes do, with our network in place of theirs."""
-    flow = comfy.model_base.ModelType.FLOW
-    comfy.model_base.BaseModel.__init__(model, settings, flow, device=device, unet_model=HostWan)
-    model.image_to_video = image_to_video
-    model.device = None  # the patcher says where it is
-
-
-KINDS = {  # core's family -> our class, and whether core counts it as image to video
-    comfy.supported_models.WAN21_T2V: (HostWan21, False),
-    comfy.supported_models.WAN21_I2V: (HostWan21, True),
-    comfy.supported_models.WAN21_Vace: (HostWan21Vace, False),
-    comfy.supported_models.WAN22_T2V: (HostWan22, True),
-}
-
-
-def load_wan(file: VideoModelFile, dtype: str = "auto", disable_dynamic: bool = False) -> Any:
-    """A MODEL of a Wan file, whose weights memory holds once; scaled fp8 ones stay as they are."""
-    management, patching = comfy.model_management, comfy.model_patcher
-    scaled = file.quantisation.layers or any(map(is_extra, file.tensors))
-    model = (scaled_model if scaled else plain_model)(file, dtype)
-    model.noise_half = file.noise
-    offload = management.unet_offload_device()
-    if not management.is_device_cpu(offload):
-        model.to(offload)
-    kind = patching.ModelPatcher if disable_dynamic else patching.CoreModelPatcher
-    patcher = kind(model, management.get_torch_device(), offload)
-    patcher.cached_patcher_init = (load_wan, (file, dtype))
-    return patcher
-
-
-def plain_model(file: VideoModelFile, dtype: str) -> Any:
-    """The model, its weights read one by one and converted to what core computes with."""
-    header = {
-        name: torch.empty(tensor.shape, dtype=STORED.get(tensor.kind, GGUF), device="meta")
-        for name, tensor in file.tensors.items()
-    }
-    model = model_of(settings_of(header, dtype, file.label), torch.device("meta"))
-    network = model.diffusion_model
-    for name, weight in read_state(file, GGUF):
-        give_weight(network, name, weight.to(network.get_parameter(name).dtype))
-    return model
-
-
-def scaled_model(file: VideoModelFile, dtype: str) -> Any:
-    """The model with 8-bit weights and their scales, in core's own layers for such."""
-    if DTYPES[dtype] is not None:
-        logging.info("%s stays as it is: dtype %s is not used.", file.label, dtype)
-    state, _ = comfy.utils.convert_old_quants(dict(read_state(file)), "", metadata={})
-    model = model_of(settings_of(state, dtype, file.label))
-    missing, unknown = model.diffusion_model.load_state_dict(state, strict=False)
-    check_names(f"{file.label} lacks", missing)
-    check_names(f"{file.label} has unknown", unknown)
-    return model
-
-
-def model_of(settings: Any, device: torch.device | None = None) -> Any:
-    kind, image_to_video = KINDS[type(settings)]
-    return kind(settings, image_to_video, device)
-
-
-def settings_of(state: dict[str, Tensor], dtype: str, label: str) -> Any:
-    """Core's settings of the family that these weights are, with its choice of number formats."""
-    management = comfy.model_management
-    settings = comfy.model_detection.model_config_from_unet(state, "")
-    if type(settings) not in KINDS:
-        raise ValueError(
-            f"ComfyUI takes {label} for {type(settings).__name__}; use its Load Diffusion Model."
-        )
-    quantised = settings.quant_config is not None
-    supported = list(settings.supported_inference_dtypes)
-    weights = DTYPES[dtype] or management.unet_dtype(
-        model_params=comfy.utils.calculate_parameters(state),
-        supported_dtypes=supported,
-        weight_dtype=None if quantised else comfy.utils.weight_dtype(state),
-    )
-    compute = management.unet_manual_cast(
-        None if quantised else weights, management.get_torch_device(), supported
-    )
-    settings.set_inference_dtype(weights, compute)
-    settings.optimizations = {**settings.optimizations, "fp8": dtype.endswith("_fast")}
-    return settings

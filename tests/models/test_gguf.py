@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from patchdit.models import weight_sets
 from patchdit.models.config import TransformerConfig
 from patchdit.models.families import find_video_model, load_video_model, read_state
 from patchdit.models.transformer import PatchDiT
@@ -88,6 +90,28 @@ def test_the_state_for_a_host_is_spelled_out(whole, tmp_path):
     name = "blocks.1.ffn.2.weight"
     assert torch.equal(state[name], means[name].half())
     assert state["head.head.bias"].dtype == torch.float32  # plain types as stored
+
+
+@pytest.mark.parametrize("architecture", ["", "wan", "pig"])
+def test_what_a_file_calls_itself(whole, architecture, tmp_path):
+    """Some converters write "pig" whatever the model; its tensors tell."""
+    path = tmp_path / "model.gguf"
+    write(path, whole, "Q8_0", architecture)
+    assert find_video_model(path).family == "wan2.1-t2v"
+
+
+def test_room_is_asked_for_what_blocks_become(whole, tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    write(path, whole, "Q4_0")
+    found = find_video_model(path)
+    needed = sum(tensor.nbytes for _, tensor in read_state(found))
+    assert needed > 1.5 * found.bytes
+    for read in (read_state, partial(load_video_model, dtype=torch.bfloat16)):
+        monkeypatch.setattr(weight_sets, "free_memory", lambda: int(1.1 * found.bytes))
+        with pytest.raises(ValueError, match=r"model\.gguf.* needs 0\.0 GB of memory"):
+            read(found)
+        monkeypatch.setattr(weight_sets, "free_memory", lambda: needed)
+        read(found)
 
 
 def test_what_does_not_fit_is_refused(whole, tmp_path, monkeypatch):

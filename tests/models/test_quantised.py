@@ -7,8 +7,14 @@ import torch
 
 from patchdit.models.checkpoints import in_diffusers, save_checkpoint
 from patchdit.models.config import TransformerConfig
-from patchdit.models.families import find_video_model, load_video_model, read_state
-from patchdit.models.quantised import dequantise
+from patchdit.models.families import (
+    counted,
+    find_video_model,
+    load_video_model,
+    read_state,
+    read_weights,
+)
+from patchdit.models.quantised import dequantise, names_scheme
 from patchdit.models.transformer import PatchDiT
 
 CONFIG = TransformerConfig(128, 64, 1, 2, text_width=24)
@@ -161,3 +167,43 @@ def test_scales_are_one_number_or_one_for_each_row():
     assert torch.equal(dequantise(weight, rows[1:2], torch.float32), weight.float() * 2)
     with pytest.raises(ValueError, match=r"scales of shape \(3,\) for a weight of \(4, 3\)"):
         dequantise(weight, rows[:3], torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("end", "word", "named"),
+    [
+        (None, "", False),  # no scales at all
+        (".scale_weight", "scaled_fp8", True),
+        (".scale_weight", "", False),
+        (".weight_scale", "comfy_quant", True),
+        (".weight_scale", "metadata", True),
+        (".weight_scale", "", False),
+        (".weight_scale", "scaled_fp8", False),  # which tells of the other name only
+    ],
+)
+def test_a_scheme_is_named_for_every_layer_or_not(end, word, named):
+    layers = ["blocks.0.ffn.0", "blocks.1.ffn.0"]
+    names = {f"{layer}.weight" for layer in layers}
+    names |= {layer + end for layer in layers if end}
+    names |= {"scaled_fp8"} if word == "scaled_fp8" else set()
+    names |= {f"{layer}.comfy_quant" for layer in layers} if word == "comfy_quant" else set()
+    told = layers if word == "metadata" else []
+    assert names_scheme(names, told) == named
+    if named and word != "scaled_fp8":
+        assert not names_scheme(names - {f"{layers[0]}.comfy_quant"}, told[1:])
+
+
+@pytest.mark.parametrize("scheme", ["plain", "old", "new", "metadata"])
+def test_weights_are_read_as_each_its_own_type(whole, scheme, tmp_path):
+    path = tmp_path / "wan.safetensors"
+    stored, means = quantise(whole, scheme)
+    save_checkpoint(path, stored, metadata_of(stored) if scheme == "metadata" else None)
+    found = find_video_model(path)
+    assert found.scheme_named == (scheme != "plain")
+    types = {name: torch.float16 if "ffn" in name else torch.float32 for name in found.weights}
+    seen = []
+    read = dict(counted(read_weights(found, types, torch.bfloat16), seen.append))
+    assert read.keys() == means.keys() and seen == list(range(1, len(means) + 1))
+    for name, weight in read.items():
+        assert weight.dtype == types[name]
+        assert torch.equal(weight, means[name].to(types[name]))

@@ -15,8 +15,8 @@ from patchdit.models.guidance import ModelDenoiser
 from patchdit.models.solvers import shifted_sigmas
 from patchdit.models.transformer import PatchDiT
 from patchdit.models.video_vae import VideoVAE
-from patchdit.nodes import host
-from patchdit.nodes.host import conditions
+from patchdit.nodes import host, load_video
+from patchdit.nodes.host import alone, conditions
 from patchdit.nodes.host.duck import Model, Statistics, Vae
 from patchdit.nodes.host.facts import facts_of, shift_of
 from patchdit.nodes.load_video import LoadVideoModel, LoadVideoVAE
@@ -204,6 +204,35 @@ def test_bf16_computes_in_bf16():
     model = LoadVideoModel.execute("wan2.1_t2v.safetensors", "bf16").args[0]
     assert {p.dtype for p in model.network.parameters()} == {torch.bfloat16}
     assert run(model, prompt(1), prompt(2)).isfinite().all()
+
+
+def test_the_info_says_what_the_weights_take_once_loaded(monkeypatch):
+    """Half of a file of 32 bits."""
+    seen = []
+    monkeypatch.setattr(load_video, "describe", lambda file, size: seen.append((file, size)) or "")
+    LoadVideoModel.execute("wan2.1_t2v.safetensors", "bf16")
+    [(file, size)] = seen
+    assert size == 2 * file.parameters == file.bytes / 2
+    monkeypatch.undo()
+    assert "; 3.0 GB in memory; " in load_video.describe(file, 3 * 2**30)
+
+
+def test_loading_shows_how_far_it_is_and_stops(monkeypatch):
+    seen = []
+
+    def bar(total):
+        return lambda done: stop_at(5, done, total)
+
+    def stop_at(last, done, total):
+        seen.append(done)
+        assert total == len(PatchDiT(T2V).state_dict())
+        if done == last:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(alone, "progress", bar)
+    with pytest.raises(KeyboardInterrupt):
+        LoadVideoModel.execute("wan2.1_t2v.safetensors")
+    assert seen == [1, 2, 3, 4, 5]
 
 
 def test_bad_files_are_one_sentence(models, weights):
