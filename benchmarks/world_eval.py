@@ -59,7 +59,7 @@ class Recipe:
     """How a prompt becomes a clip; a shift of 0 takes the one for the clip's size."""
 
     steps: int = 20
-    cfg: float = 3.0
+    cfg: float = 4.0
     solver: str = "unipc"
     shift: float = 0.0
     size: tuple[int, int, int] = (64, 64, 17)  # width, height, frames

@@ -40,7 +40,9 @@ class Made:
     first + count; their residuals fade over `fade` frames. `shown` places, in decoded frames from
     first - 1 on (0.5 is half-way between the frame before and the first), are shown instead of all
     frames one by one, where the frame rate changes. Where `kept_FHW` is above 0, `kept_FHWC` shows
-    through by that much: 1 is exact. Frames are cut to `size` (H,W) where the latent is larger.
+    through by that much: 1 is exact; it may be smaller than the frame, with its top left corner at
+    `kept_at` and its outermost pixels going on around it. Frames are cut to `size` (H,W) where the
+    latent is larger.
     """
 
     latent_1CTHW: Tensor
@@ -53,6 +55,7 @@ class Made:
     kept_FHWC: Tensor | None = None
     kept_FHW: Tensor | None = None
     size: tuple[int, int] | None = None
+    kept_at: tuple[int, int] = (0, 0)
 
     @property
     def frames(self) -> int:
@@ -161,8 +164,17 @@ def keep(frame_HWC: Tensor, made: Made, i: int) -> Tensor:
     if made.kept_FHWC is None or made.kept_FHW is None:
         return frame_HWC
     share = made.kept_FHW[min(i, len(made.kept_FHW) - 1)][..., None]
-    mixed = torch.lerp(frame_HWC, made.kept_FHWC[i], share)
-    return torch.where(share == 1, made.kept_FHWC[i], mixed)
+    kept_HWC = made.kept_FHWC[i]
+    if kept_HWC.shape != frame_HWC.shape:
+        kept_HWC = placed(kept_HWC, frame_HWC.shape[:2], made.kept_at)
+    return torch.where(share == 1, kept_HWC, torch.lerp(frame_HWC, kept_HWC, share))
+
+
+def placed(frame_HWC: Tensor, size: Sequence[int], at: tuple[int, int]) -> Tensor:
+    """The frame in a larger one of `size` (H,W), its outermost pixels going on around it."""
+    sides = zip(size, at, frame_HWC.shape[:2], strict=True)
+    rows, columns = ((torch.arange(n) - first).clamp(0, own - 1) for n, first, own in sides)
+    return frame_HWC[rows[:, None], columns]
 
 
 def between(
@@ -196,9 +208,9 @@ def pad_to(frames_FHWC: Tensor, multiple: int) -> Tensor:
     H, W = frames_FHWC.shape[1:3]
     rows = torch.arange(-(-H // multiple) * multiple).clamp(max=H - 1)
     columns = torch.arange(-(-W // multiple) * multiple).clamp(max=W - 1)
-    return (
-        frames_FHWC if len(rows) == H and len(columns) == W else frames_FHWC[:, rows][:, :, columns]
-    )
+    if len(rows) == H and len(columns) == W:
+        return frames_FHWC
+    return frames_FHWC[:, rows[:, None], columns]
 
 
 def with_latent(pieces: Sequence[Piece], latent_1CTHW: Tensor) -> tuple[Piece, ...]:

@@ -36,21 +36,20 @@ def remix_windows(
 ) -> Tensor:
     """The clip remade window by window; where the mask is 0 it stays exactly as it was.
 
-    A later window begins with the last `context` latents of the remade clip, known to it, so that
-    it goes on as they do. The first of them, and of the source's there, is made an image.
+    A later window begins with the last `context` latents of the window before, as remade and known
+    to it, so that it goes on as they do. The first of them, and of the source's there, is made an
+    image, both in the same way and from the window before alone: a remake that changes nothing
+    knows the same on both sides.
     """
-    sequence = source_BCTHW[:, :, :0]
+    sequence = before = after = source_BCTHW[:, :, :0]  # a window of the source, and it remade
     for length in remix_lengths(source_BCTHW.shape[2], window, context):
-        at = sequence.shape[2]
-        known, part = min(context, at), slice(at, at + length)
-        before = after = sequence
-        if known:
-            before = context_of(source_BCTHW[:, :, :at], known, still)
-            after = context_of(sequence, known, still)
-        rest, mask = source_BCTHW[:, :, part], mask_B1THW[:, :, part]
+        at, known = sequence.shape[2], min(context, after.shape[2])
+        before, after = (context_of(side, known, still) for side in (before, after))
+        rest, mask = (whole[:, :, at : at + length] for whole in (source_BCTHW, mask_B1THW))
         mask = torch.cat((mask.new_zeros(*mask.shape[:2], known, *mask.shape[3:]), mask), 2)
-        remade = remake(torch.cat((before, rest), 2), torch.cat((after, rest), 2), mask)
-        sequence = torch.cat((sequence, remade[:, :, known:]), 2)
+        before = torch.cat((before, rest), 2)
+        after = remake(before, torch.cat((after, rest), 2), mask)
+        sequence = torch.cat((sequence, after[:, :, known:]), 2)
     return torch.where(mask_B1THW == 0, source_BCTHW, sequence)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 import torch
 from torch import Tensor
 
 from ..models.assembly import crop
 from ..models.extend import Watch, go_on
-from ..models.seams import judge, measure
+from ..models.seams import FrameMeasures, judge, measure
 from ..models.timeline import first_pixel_frame, pixel_frames
 from . import host
 from .footage import Footage
@@ -24,12 +26,20 @@ def drift_watch(clip: Footage, limit: float) -> Watch:
     if limit == 0:
         return go_on
 
+    own = cache(partial(measure, clip.frames_FHWC))  # once, and only where a chain is watched
+
     def watch(window_1CTHW: Tensor, new: slice) -> bool:
         chunks = [crop(c, clip.size) for c in host.decode_frames(clip.vae, window_1CTHW)]
         latents = range(window_1CTHW.shape[2])[new]
         made = slice(first_pixel_frame(latents[0]), pixel_frames(latents[-1] + 1))
-        both = torch.cat((clip.frames_FHWC, torch.cat(chunks)[made]))
-        drift = judge(measure(both), [clip.frames]).segments[1].drift
+        both = joined(own(), measure(torch.cat(chunks)[made]))
+        drift = judge(both, [clip.frames]).segments[1].drift
         return drift is None or drift.worst[1] <= limit
 
     return watch
+
+
+def joined(one: FrameMeasures, other: FrameMeasures) -> FrameMeasures:
+    """The measures of two clips in a row; steps at the seam and the wrap stay those of each."""
+    pairs = {name: (value, getattr(other, name)) for name, value in vars(one).items()}
+    return FrameMeasures(**{name: torch.cat(pair) for name, pair in pairs.items()})

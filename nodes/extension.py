@@ -92,7 +92,9 @@ def ending_of(clip: Footage, extent: Extent) -> tuple[Tensor, list[int]]:
     wanted = extent.window * STRIDE if extent.fps != clip.fps else clip.frames
     places = frames_back(clip.frames, clip.fps, extent.fps, wanted)
     places = places[(len(places) - 1) % STRIDE :]
-    return encode_clip(clip.vae, clip.frames_FHWC[places]), places
+    contiguous = places == list(range(places[0], clip.frames))  # a view then, no copy of the clip
+    frames_FHWC = clip.frames_FHWC[places[0] :] if contiguous else clip.frames_FHWC[places]
+    return encode_clip(clip.vae, frames_FHWC), places
 
 
 def has_suffix(clip: Footage) -> bool:
@@ -116,6 +118,8 @@ def beginning_of(clip: Footage, extent: Extent) -> Tensor:
     last = clip.frames - 1
     places = [last - p for p in frames_back(clip.frames, clip.fps, extent.fps, wanted)][::-1]
     places = places[: len(places) // STRIDE * STRIDE] or (places + [places[-1]] * STRIDE)[:STRIDE]
+    if places == list(range(len(places))):  # a view: no second copy of the clip
+        return encode_ending(clip.vae, clip.frames_FHWC[: len(places)])
     return encode_ending(clip.vae, clip.frames_FHWC[places])
 
 
@@ -180,7 +184,8 @@ def seams_of(job: Extension) -> tuple[int, ...]:
     rate = clip.fps / job.extent.fps
     if not job.extent.backwards:
         ends = accumulate(lengths[:-1], initial=0)
-        return *clip.seams, *(clip.frames + round(STRIDE * end * rate) for end in ends)
+        seams = (clip.frames + round(STRIDE * end * rate) for end in ends)
+        return *clip.seams, *(seam for seam in seams if seam < clip.frames + job.shown)
     kept = accumulate(length - 1 for length in lengths[:-1])  # each lost its image to the next
     back = [STRIDE * latents - has_suffix(clip) for latents in kept]
     seams = [job.shown - round(frames * rate) for frames in reversed(back)]
@@ -234,7 +239,8 @@ def report_of(job: Extension) -> str:
     if extent.fps != clip.fps:
         lines.append(
             f"Made at {extent.fps:g} fps, shown at {clip.fps:g}: each new frame is mixed from the"
-            " two nearest."
+            " two nearest. The latent is at the rate it was made at and holds no more of the clip"
+            " than the model saw; to go on from here, extend the video."
         )
     return "\n".join(lines)
 

@@ -15,10 +15,10 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from ..models.assembly import Piece, crop, pad_to, play
-from ..models.timeline import STRIDE, encode_suffix, pixel_frames
+from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .api import Input
-from .clips import DEFAULT_FPS, FPS, SEAMS, SIZE, real_frames, samples_of
+from .clips import DEFAULT_FPS, FPS, SEAMS, real_frames, samples_of, shown_size
 from .sound import place
 from .video import LazyVideo
 
@@ -92,7 +92,8 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
             f" of frames whose sides are multiples of {grid_of(vae)} pixels."
         )
     decoded_FHWC = torch.cat(list(host.decode_frames(vae, samples)))
-    frames_FHWC = crop(decoded_FHWC, video.get(SIZE, decoded_FHWC.shape[1:3]))[: real_frames(video)]
+    size = shown_size(video, (rows, columns), decoded_FHWC.shape[1] // rows, grid_of(vae))
+    frames_FHWC = crop(decoded_FHWC, size)[: real_frames(video)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
     latent = samples.float().cpu() if whole else None
     fps = check_rate("fps", video.get(FPS) or fps or DEFAULT_FPS)
@@ -155,16 +156,15 @@ def encode_clip(vae: Any, frames_FHWC: Tensor) -> Tensor:
 
 
 def encode_ending(vae: Any, frames_FHWC: Tensor, lead: int = 2) -> Tensor:
-    """The latents_1CTHW of 4k frames that stand at the end of a sequence."""
+    """The latents_1CTHW of 4k frames that stand at the end of a sequence, as `encode_suffix` does.
 
-    class Frames:
-        """The host's VAE as `encode_suffix` wants one: video in -1..1."""
-
-        @staticmethod
-        def encode(video_BCFHW: Tensor) -> Tensor:
-            return encode_clip(vae, (video_BCFHW[0].movedim(0, -1) + 1) / 2)
-
-    return encode_suffix(Frames, frames_FHWC.movedim(-1, 0)[None] * 2 - 1, lead)
+    The frames are copied once, behind their lead-in, and reach the VAE as they are.
+    """
+    frames = len(frames_FHWC)
+    if frames < STRIDE or frames % STRIDE:
+        raise ValueError(f"An ending of {frames} frames: the count must be a multiple of {STRIDE}.")
+    still_FHWC = frames_FHWC[:1].expand(1 + STRIDE * lead, -1, -1, -1)
+    return encode_clip(vae, torch.cat((still_FHWC, frames_FHWC)))[:, :, lead + 1 :]
 
 
 def last_frame_as_image(vae: Any, latent_1CTHW: Tensor) -> Tensor:

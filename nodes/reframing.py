@@ -55,6 +55,11 @@ class Framing:
         return self.rows.size, self.columns.size
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The row and column of the new frame where the clip begins."""
+        return self.rows.place, self.columns.place
+
+    @property
     def own_FHWC(self) -> Tensor:
         """The pixels that are kept."""
         return self.clip.frames_FHWC[:, self.rows.own, self.columns.own]
@@ -101,8 +106,7 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
     clip = job.clip
     if job.cropped:
         return plan_of_crop(job)
-    around_FHWC = surround(job.own_FHWC, job.size, job.rows.place, job.columns.place)
-    latent = with_own_latents(job, encode_clip(clip.vae, whole_groups(around_FHWC)))
+    latent = with_own_latents(job, encode_surrounded(job))
     share_1HW = kept_shares(job.rows, job.columns, job.feather)
     mask = mask_outside(share_1HW, latent, host.spatial_stride(clip.vae), PATCH)
     if mask.all():
@@ -111,7 +115,8 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
             f" no whole patch of {grid_of(clip.vae)}: keep more of it, or scale the clip first."
         )
     canvas: Latent = {"samples": latent, "noise_mask": mask, FPS: clip.fps}
-    made = Made(latent, 0, clip.frames, kept_FHWC=around_FHWC, kept_FHW=share_1HW, size=job.size)
+    kept = {"kept_FHWC": job.own_FHWC, "kept_FHW": share_1HW, "kept_at": job.place}
+    made = Made(latent, 0, clip.frames, **kept, size=job.size)
     starts = window_starts(latent.shape[2], window, context)
     seams = (*clip.seams, *(first_pixel_frame(start) for start in starts[1:]))
     return Plan(
@@ -127,6 +132,15 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
     )
 
 
+def encode_surrounded(job: Framing) -> Tensor:
+    """The latents_1CTHW of the clip in its new frame, its outermost pixels all around it.
+
+    Only here are there frames of that size, for as long as it takes.
+    """
+    around_FHWC = surround(whole_groups(job.own_FHWC), job.size, *job.place)
+    return encode_clip(job.clip.vae, around_FHWC)
+
+
 def plan_of_crop(job: Framing) -> Plan:
     """The plan for a frame inside the clip's: nothing is generated."""
     clip = job.clip
@@ -136,7 +150,7 @@ def plan_of_crop(job: Framing) -> Plan:
     pieces = (Given(job.own_FHWC),)
     report = report_of(job, 0)
     parts = (slice(None),)
-    return Plan(clip.vae, canvas, parts, pieces, clip.fps, job.size, clip.audio, (), report)
+    return Plan(clip.vae, canvas, parts, pieces, clip.fps, job.size, clip.audio, clip.seams, report)
 
 
 def with_length(latent: Latent, frames: int) -> Latent:

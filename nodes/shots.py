@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from ..models.assembly import Made
 from ..models.digests import digest
-from ..models.extend import extend_forwards, front_of
+from ..models.extend import Fill
 from ..models.journal import Journal
+from ..models.shot_runs import RunEnd, add_shot, recall
 from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .clips import frames_for, latent_length
@@ -85,6 +87,11 @@ class Board:
         H, W = (pixels // host.spatial_stride(self.vae) for pixels in self.size)
         return torch.zeros(1, host.latent_channels(self.vae) or 16, latents, H, W)
 
+    def add_shot(self, end: RunEnd | None, empty: Tensor, fill: Fill) -> tuple[Tensor, RunEnd]:
+        """A shot's latents_1CTHW and how its run ends with it, from how that ended before."""
+        still = partial(last_frame_as_image, self.vae)
+        return add_shot(end, empty, self.window, self.context, fill, still)
+
 
 @dataclass(frozen=True)
 class Take:
@@ -97,6 +104,7 @@ class Take:
     key: str
     continues: bool
     made: bool  # now; else it was kept from an earlier run
+    end: RunEnd | None = None  # how its run ends with it; of a kept one nobody knows yet
 
 
 def prompt_of(shot: Shot, subject: str) -> str:
@@ -177,12 +185,11 @@ def fill_shots(
             takes.append(Take(shot, text, seed, found[1], found[0], continues, made=False))
             continue
         sampling = board.sampling(positive, negative, seed)
-        latent = make_shot(
-            latents, sequence_of(takes) if continues else None, board, sampling, journal
-        )
+        fill, before = sampling.fill(board.made_fps, journal), takes if continues else ()
+        latent, end = board.add_shot(run_end(before, board), board.empty(latents), fill)
         if not host.was_stopped():
             kept.keep(place, asked, key, latent)
-        takes.append(Take(shot, text, seed, latent, key, continues, made=True))
+        takes.append(Take(shot, text, seed, latent, key, continues, made=True, end=end))
     return takes
 
 
@@ -209,9 +216,18 @@ def kept_take(
     return found
 
 
-def sequence_of(takes: Sequence[Take]) -> Tensor:
-    """The latents_1CTHW of the last run of shots: from the last cut on."""
-    return runs_of(takes)[-1]
+def run_end(takes: Sequence[Take], board: Board) -> RunEnd | None:
+    """How the last run of shots ends; kept ones at its end go through their windows once more."""
+    end, kept = None, []
+    for take in reversed(takes):
+        end = take.end
+        if end is None:
+            kept.append(take.latent_1CTHW)
+        if end is not None or not take.continues:
+            break
+    for latent in reversed(kept):
+        _, end = board.add_shot(end, latent, recall(latent))
+    return end
 
 
 def runs_of(takes: Sequence[Take]) -> list[Tensor]:
@@ -223,30 +239,6 @@ def runs_of(takes: Sequence[Take]) -> list[Tensor]:
         else:
             runs.append([take.latent_1CTHW])
     return [torch.cat(run, 2) for run in runs]
-
-
-def make_shot(
-    latents: int,
-    before_1CTHW: Tensor | None,
-    board: Board,
-    sampling: Sampling,
-    journal: Journal | None,
-) -> Tensor:
-    """The latents of a new shot; of one that continues only those after `before`."""
-    fill = sampling.fill(board.made_fps, journal)
-    sequence, made = before_1CTHW, 0
-    if sequence is None:
-        made = min(latents, board.window)
-        empty = board.empty(made)
-        sequence = fill(empty, torch.ones_like(empty[:, :1]))
-    rest = latents - made
-    if rest:
-        size = board.window, min(board.context, sequence.shape[2])
-        still = lambda latent: last_frame_as_image(board.vae, latent)  # noqa: E731
-        front = front_of(sequence, rest, *size, still)
-        longer = extend_forwards(front, rest, *size, fill, still)
-        sequence = torch.cat((sequence, longer[:, :, front.shape[2] :]), 2)
-    return sequence if before_1CTHW is None else sequence[:, :, -latents:]
 
 
 def piece_of(run_1CTHW: Tensor, board: Board, fps: float) -> Made:

@@ -220,6 +220,20 @@ def test_kept_regions_show_through_exactly_where_they_are_kept_whole():
     assert torch.allclose(frames[:, :, 2], (own[:, :, 2] + decoded[:, :, 0]) / 2)
 
 
+def test_a_kept_region_smaller_than_the_frame_goes_on_around_itself():
+    """As a copy as large as the frame, which nobody has to hold."""
+    own, share = noise(2, (2, 3)), torch.rand(1, *SIZE)
+    share[:, 1:3, 2:5] = 1
+    rows, columns = torch.arange(-1, SIZE[0] - 1), torch.arange(-2, SIZE[1] - 2)
+    wide = own[:, rows.clamp(0, 1)][:, :, columns.clamp(0, 2)]
+    both = [
+        Made(latent(0.25, 0.75), 0, 2, kept_FHWC=kept, kept_FHW=share, kept_at=at)
+        for kept, at in ((own, (1, 2)), (wide, (0, 0)))
+    ]
+    small, large = (torch.cat(list(play([made], decode))) for made in both)
+    assert torch.equal(small, large) and torch.equal(small[:, 1:3, 2:5], own)
+
+
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([8, 16]))
 def test_padding_repeats_edges_and_is_cut_off_again(H, W, multiple):

@@ -11,7 +11,7 @@ import torch
 
 from patchdit.models.assembly import Residual
 from patchdit.models.journal import Journal
-from patchdit.nodes import drift, host
+from patchdit.nodes import drift, extension, host
 from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
 from patchdit.nodes.extend import ExtendVideo, PrepareExtend
@@ -365,6 +365,43 @@ def test_padding_is_no_drift(vae):
     seen = torch.cat(list(host.decode_frames(vae, latent)))[:, :16, :17]
     clip = drift.Footage(vae, seen, 8.0)
     assert drift.drift_watch(clip, 1e-6)(latent, slice(0, None))
+
+
+def test_the_clip_is_measured_once_and_windows_by_their_new_frames(vae, monkeypatch):
+    frames = noise(9)
+    window, measured = encode_clip(vae, noise(13, seed=1)), []
+    made = torch.cat(list(host.decode_frames(vae, window)))[5:]
+    both = drift.measure(torch.cat((frames, made)))
+    moved = drift.judge(both, [9]).segments[1].drift.worst[1]
+    measure = drift.measure
+    monkeypatch.setattr(drift, "measure", lambda f: measured.append(len(f)) or measure(f))
+    for limit, goes_on in ((moved, True), (moved * (1 - 1e-9), False)):  # to the last bit
+        watch = drift.drift_watch(drift.Footage(vae, frames, 8.0), limit)
+        assert measured == []  # a chain of one window is never watched
+        assert [watch(window, slice(2, None)) for _ in range(3)] == [goes_on] * 3
+        assert measured == [9, 8, 8, 8]
+        measured.clear()
+
+
+def test_joined_measures_are_those_of_both_clips_but_for_steps_across():
+    one, other = noise(4), noise(3, seed=1)
+    joined = drift.joined(drift.measure(one), drift.measure(other))
+    both = drift.measure(torch.cat((one, other)))
+    for name, values in vars(both).items():
+        own = [1, 2, 3, 5, 6] if name == "step_F" else slice(None)
+        assert torch.equal(getattr(joined, name)[own], values[own])
+
+
+def test_a_beginning_at_the_clips_rate_is_encoded_without_a_copy_of_it(vae, monkeypatch):
+    clip = drift.Footage(vae, noise(10), 8.0)
+    seen = []
+    monkeypatch.setattr(extension, "encode_ending", lambda vae, frames: seen.append(frames))
+    for fps in (8.0, 16.0, 4.0):
+        extension.beginning_of(clip, extension.Extent(True, 1.0, 3, 0, fps))
+    same, faster, slower = seen
+    assert same.data_ptr() == clip.frames_FHWC.data_ptr() and len(same) == 8
+    assert torch.equal(faster, clip.frames_FHWC[[0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6]])
+    assert torch.equal(slower, clip.frames_FHWC[[0, 2, 4, 6]])
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,7 +9,7 @@ import torch
 
 from patchdit.models.assembly import Given, Made
 from patchdit.models.timeline import encode_suffix
-from patchdit.nodes import host
+from patchdit.nodes import footage, host
 from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.footage import (
     Footage,
@@ -131,6 +131,19 @@ def test_an_ending_is_encoded_as_a_suffix(vae):
     with torch.no_grad():
         expected = encode_suffix(vae.first_stage_model, frames.movedim(-1, 0)[None] * 2 - 1)
     assert latent.shape[2] == 2 and torch.allclose(latent, expected, atol=1e-4)
+
+
+def test_an_ending_reaches_the_vae_bit_for_bit(vae, monkeypatch):
+    frames, seen = noise(4) / 3, []  # 2 * x - 1 would round them
+    monkeypatch.setattr(footage, "encode_clip", lambda _, given: seen.append(given) or given[None])
+    encode_ending(vae, frames, lead=1)
+    assert torch.equal(seen[0], frames[[0] * 6 + [1, 2, 3]])
+
+
+@pytest.mark.parametrize("frames", [0, 3, 5])
+def test_an_ending_is_whole_groups(vae, frames):
+    with pytest.raises(ValueError, match=f"An ending of {frames} frames: .* multiple of 4"):
+        encode_ending(vae, noise(5)[:frames])
 
 
 def test_the_last_frame_of_latents_as_an_image(vae):

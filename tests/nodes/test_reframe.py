@@ -77,6 +77,13 @@ def test_the_edge_fades_outside(reframe, vae, clip):
         assert torch.allclose(frames[:, :, 16 - away], mixed, atol=1e-6)
 
 
+def test_the_video_holds_no_second_copy_of_the_clip(prepare, clip):
+    _, plan = prepare(clip)
+    (piece,) = plan.pieces
+    assert piece.kept_FHWC.untyped_storage().data_ptr() == clip.untyped_storage().data_ptr()
+    assert piece.kept_FHWC.shape == clip.shape and piece.kept_at == (0, 16)
+
+
 def test_what_is_known_is_the_clips(prepare, vae, clip):
     latent, _ = prepare(clip)
     assert latent["noise_mask"].shape == (1, 1, 3, 4, 8)

@@ -168,6 +168,29 @@ def test_later_windows_know_the_remade_end_and_the_source_there():
         at += length
 
 
+def all_of(latent):
+    """A still that depends on all that it is made of."""
+    return latent.mean(2, keepdim=True)
+
+
+def test_a_remake_that_changes_nothing_knows_the_same_on_both_sides_and_gives_the_clip_back():
+    z, mask = torch.randn(1, 2, 12, 2, 2), torch.ones(1, 1, 12, 2, 2)
+    pairs = []
+    same = lambda source, latent, mask: pairs.append((source, latent)) or source  # noqa: E731
+    assert torch.equal(maths.remix_windows(z, mask, 4, 2, same, all_of), z)
+    assert len(pairs) == 5 and all(torch.equal(source, latent) for source, latent in pairs)
+
+
+@pytest.mark.parametrize(("latents", "window", "context"), [(5, 4, 2), (40, 4, 2), (31, 9, 8)])
+def test_however_long_the_clip_no_more_than_a_window_is_decoded_at_once(latents, window, context):
+    z, mask = torch.randn(1, 2, latents, 2, 2), torch.ones(1, 1, latents, 2, 2)
+    decoded = []
+    still = lambda latent: decoded.append(latent.shape[2]) or all_of(latent)  # noqa: E731
+    maths.remix_windows(z, mask, window, context, lambda source, latent, mask: latent + 1, still)
+    assert len(decoded) == 2 * (len(maths.remix_lengths(latents, window, context)) - 1)
+    assert max(decoded) <= window
+
+
 @pytest.mark.parametrize("method", ["flow edit", "noise"])
 @pytest.mark.parametrize(
     ("frames", "size"), [(5, (32, 32)), (7, (40, 24)), (14, (32, 32)), (1, (16, 16))]

@@ -133,6 +133,33 @@ def test_a_long_shot_is_made_in_windows_and_a_continuing_one_sees_the_one_before
     assert not torch.allclose(other["samples"][:, :, 7:], latent["samples"][:, :, 7:])
 
 
+def test_a_shot_after_kept_ones_is_the_one_of_a_run_from_the_start(board):
+    story = [shot("bounces", 3.0), *(shot(f"rests {i}", join="continue") for i in range(4))]
+    last = shot("sinks", 2.0, join="continue")
+    for again in (0, 3):  # kept ones alone before it; one that is made after kept ones, too
+        board(*story, name=f"kept {again}")
+        changed = [*story[: 4 - again], *(one | {"seed": 9} for one in story[4 - again :]), last]
+        kept, *_ = board(*changed, name=f"kept {again}")
+        assert len(board.made) < 4 + again
+        (fresh,), *_ = board(*changed, name=f"fresh {again}")
+        assert torch.equal(kept[0]["samples"], fresh["samples"])
+
+
+def test_a_long_run_decodes_no_more_than_a_window_for_each_shot(board, monkeypatch):
+    decoded, still = [], shots.last_frame_as_image
+    monkeypatch.setattr(
+        shots,
+        "last_frame_as_image",
+        lambda vae, latent: decoded.append(latent.shape[2]) or still(vae, latent),
+    )
+    story = [shot(f"rests {i}", join="continue") for i in range(6)]
+    (latent,), *_ = board(*story)
+    assert latent["samples"].shape[2] == 3 + 5 * 2 and len(decoded) == 5 and max(decoded) <= 4
+    decoded.clear()
+    board(*story)
+    assert not decoded  # nothing goes on from what is kept
+
+
 def test_only_what_changed_is_made_again_and_what_continues_from_it(board):
     story = [shot("bounces"), shot("rests", join="continue"), shot("sinks", 0.5)]
     first = board(*story)
