@@ -77,7 +77,7 @@ class RemixVideo(Stoppable, io.ComfyNode):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=0.7,
+                    default=0.5,
                     min=0.01,
                     max=1.0,
                     step=0.01,
