@@ -65,6 +65,6 @@ class DecodeVideo(io.ComfyNode):
         samples_BCTHW = samples_of(latent, latent_channels(vae))
         stride = spatial_stride(vae)
         size = shown_size(latent, samples_BCTHW.shape[-2:], stride, PATCH * stride)
-        told = size[::-1], real_frames(latent), fps or latent.get(FPS, DEFAULT_FPS), audio
+        told = (size[1], size[0]), real_frames(latent), fps or latent.get(FPS, DEFAULT_FPS), audio
         sources = [partial(decode_cut, vae, one_CTHW[None], size) for one_CTHW in samples_BCTHW]
         return io.NodeOutput([LazyVideo(source, *told) for source in sources])
