@@ -135,14 +135,14 @@ def core_euler(graph):
 
 
 def test_core_euler_on_our_model_equals_our_euler(comfyui):
-    ours = saved_latent(comfyui, workflow(n5_steps=5))
+    ours = saved_latent(comfyui, workflow(n5_steps=5, n6_solver="euler"))
     core = saved_latent(comfyui, core_euler(workflow(n5_steps=5)))
     assert (ours - core).abs().max() < 1e-4
 
 
 def test_core_euler_holds_a_region_as_ours_does(comfyui):
     """Core masks by itself; the network hears of it by the noise mask."""
-    ours = saved_latent(comfyui, region(workflow(n5_steps=5)))
+    ours = saved_latent(comfyui, region(workflow(n5_steps=5, n6_solver="euler")))
     graph = core_euler(region(workflow(n5_steps=5)))
     assert (ours - saved_latent(comfyui, graph)).abs().max() < 1e-4
 
