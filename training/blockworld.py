@@ -8,6 +8,7 @@ Array letters: F frames, N subjects, H/W pixels.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -282,11 +283,12 @@ def sample_scene(
     camera: str | None = None,
     environment: str | None = None,
     triple: tuple[str, str, str] | None = None,
+    motions: Sequence[str] = MOTIONS,
 ) -> Scene:
     """Draw a scene at random; what is given stays as given.
 
     held_out=False never uses a triple of HELD_OUT; held_out=True uses only those. Sizes are pixels,
-    multiples of 16; frames are 1 + 4k.
+    multiples of 16; frames are 1 + 4k. Of `motions` those named often come often.
     """
     if width % 16 or height % 16 or width < 32 or height < 32:
         raise ValueError(f"A world of {width}x{height} pixels: sizes are multiples of 16 from 32.")
@@ -300,18 +302,20 @@ def sample_scene(
         kind = camera or str(rng.choice(CAMERAS, p=[0.4, 0.15, 0.15, 0.15, 0.15]))
         speed = {"s": 0.0, "p": rng.uniform(0.12, 0.22), "z": rng.uniform(0.13, 0.2)}[kind[0]]
         scene = Scene(width, height, frames, place_name, Camera(kind, speed), (), seed)
-        chosen = _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple)
+        chosen = _choose_subjects(
+            rng, scene, count, radii, half, duration, held_out, triple, motions
+        )
         if chosen:
             return replace(scene, subjects=chosen)
 
 
-def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple):
+def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple, motions):
     """Subjects in slots from left to right, all in view, or None if this camera leaves no room."""
     slots = (rng.permutation(count) + 0.5) / count * 2 - 1
     chosen = []
     for i in range(count):
         for _ in range(12):
-            names = triple if triple and i == 0 else _sample_triple(rng, held_out)
+            names = triple if triple and i == 0 else _sample_triple(rng, held_out, motions)
             x = slots[i] * half * 0.8 + rng.uniform(-0.5, 0.5) * (
                 0.5 * half if count == 1 else 0.12
             )
@@ -325,12 +329,12 @@ def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple)
     return tuple(chosen)
 
 
-def _sample_triple(rng, held_out: bool) -> tuple[str, str, str]:
+def _sample_triple(rng, held_out: bool, motions: Sequence[str]) -> tuple[str, str, str]:
     while True:
         triple = (
             SUBJECTS[rng.integers(len(SUBJECTS))],
             list(COLOURS)[rng.integers(len(COLOURS))],
-            MOTIONS[rng.integers(len(MOTIONS))],
+            motions[rng.integers(len(motions))],
         )
         if (triple in HELD_OUT) == held_out:
             return triple
