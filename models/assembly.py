@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import cos, pi
 
 import torch
 import torch.nn.functional as F
@@ -145,8 +146,9 @@ def trailing(made: Made, decode: Decode) -> dict[int, Tensor]:
 
 
 def fading(made: Made, distance: int) -> float:
-    """The share of a residual so many frames from the seam."""
-    return max(0.0, 1 - distance / (min(made.fade, made.count) + 1))
+    """The share of a residual so many frames from the seam: half a cosine, so that it neither
+    begins nor ends with a step."""
+    return (1 + cos(pi * min(distance / (min(made.fade, made.count) + 1), 1))) / 2
 
 
 def decoded_frames(made: Made, decode: Decode) -> Iterator[Tensor]:

@@ -15,9 +15,10 @@ from .guidance import Denoiser
 
 @dataclass(frozen=True)
 class Zone:
-    """The time in which a scene turns into another: what its denoising starts from, and weights."""
+    """The time in which a scene turns into another: what its denoising starts from (None: noise),
+    and weights."""
 
-    start_BCTHW: Tensor
+    start_BCTHW: Tensor | None
     weight_T: Tensor
 
     @property
@@ -70,7 +71,8 @@ def lay_zone(
             f" {zone.latents - at} left, which must fill frames that stand together."
         )
     laid = latent_BCTHW.clone()
-    laid[:, :, first:stop] = zone.start_BCTHW[:, :, at : at + count]
+    if zone.start_BCTHW is not None:
+        laid[:, :, first:stop] = zone.start_BCTHW[:, :, at : at + count]
     weight_T = torch.zeros(len(free_T))
     weight_T[first:stop] = zone.weight_T[at : at + count]
     weight_T[stop:] = 1

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ..models.assembly import Given, Made, Piece
-from ..models.blending import Zone
+from ..models.blending import Zone, lay_zone
 from ..models.extend import bridge, context_of, front_of, gap, usual_context, window_lengths
 from ..models.timeline import STRIDE, pixel_frames, places_between
 from .clips import FPS
@@ -229,7 +229,7 @@ def plan_of(job: Joint) -> Plan:
     a, front = job.a, job.front_1CTHW.shape[2]
     latent, mask = gap(job.front_1CTHW, job.head_1CTHW, job.new)
     if job.zone is not None:
-        latent[:, :, front : front + job.new] = job.zone.start_BCTHW
+        latent, _, _ = lay_zone(latent, mask, job.zone, 0)
     window = {"samples": latent, "noise_mask": mask, FPS: job.extent.fps}
     parts: list[Tensor | slice] = [job.known_1CTHW, slice(front, front + job.new)]
     pieces: list[Piece] = [Given(job.before), made_between(job, latent)]

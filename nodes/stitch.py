@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..models.blending import Zone, rising_weights
 from .api import io
 from .fitting import FITS
 from .footage import Footage, read_footage, told_source
@@ -114,7 +115,8 @@ class StitchVideos(Stoppable, io.ComfyNode):
                 io.Conditioning.Input(
                     "positive_b",
                     optional=True,
-                    tooltip="transform: what B shows; the prompt moves from positive to this one."
+                    tooltip="What B shows, where that is another scene: over the new part the"
+                    " prompt moves from positive, which then says what A shows, to this one."
                     " Nothing: positive all along.",
                 ),
                 *window_inputs(),
@@ -195,11 +197,12 @@ def stitch(job: Joint, sampling: Sampling, settings: dict) -> tuple:
     """LATENT, VIDEO, seams and report."""
 
     def work(journal):
-        if job.zone is None:
+        positive_b, zone = settings.get("positive_b"), job.zone
+        if zone is None and positive_b is None:
             return fill_joint(job, sampling.fill(job.extent.fps, journal))
-        positive_b = settings.get("positive_b") or sampling.positive
-        fill = blended_fill(sampling, positive_b, job.zone, job.extent.fps, journal)
-        return fill_joint(job, fill)
+        zone = zone or Zone(None, rising_weights(job.new))
+        prompts = positive_b or sampling.positive
+        return fill_joint(job, blended_fill(sampling, prompts, zone, job.extent.fps, journal))
 
     sequence = journaled(settings["checkpoint"], work)
     plan = plan_of(job)

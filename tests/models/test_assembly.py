@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from math import cos, pi
 
 import pytest
 import torch
@@ -72,18 +73,22 @@ def test_a_made_piece_is_its_frames_alone(first, count):
 
 @pytest.mark.parametrize("fade", [1, 3, 8])
 def test_the_residual_before_fades_to_nothing_in_closed_form(fade):
-    """The decoder loses 0.1 of a grey of 0.5; frame i after it gets back 0.1 (1 - i/(fade+1))."""
+    """The decoder loses 0.1 of a grey of 0.5; frame i gets back 0.1 cos^2(i/(fade+1) pi/2)."""
     made = Made(latent(*[0.4] * 14), 2, 12, before_HWC=grey(0.5), fade=fade)
-    expected = [0.4 + 0.1 * max(0, 1 - i / (fade + 1)) for i in range(1, 13)]
-    assert levels(play([made], decode)) == pytest.approx(expected)
-    steps = [b - a for a, b in pairwise([0.5, *expected])]
-    assert max(map(abs, steps)) == pytest.approx(0.1 / (fade + 1))  # was 0.1 at the seam
-    assert expected[fade:] == [0.4] * (12 - fade)
+    shares = [cos(min(i / (fade + 1), 1) * pi / 2) ** 2 for i in range(1, 13)]
+    expected = [0.4 + 0.1 * share for share in shares]
+    shown = levels(play([made], decode))
+    assert shown == pytest.approx(expected)
+    steps = [abs(b - a) for a, b in pairwise([0.5, *shown])]  # was 0.1 at the seam
+    assert max(steps) <= 0.1 * pi / 2 / (fade + 1) + 1e-6
+    assert steps[0] == pytest.approx(steps[fade], abs=1e-6) == pytest.approx(min(steps[: fade + 1]))
+    assert shown[fade:] == pytest.approx([0.4] * (12 - fade))
 
 
 def test_the_residual_after_grows_towards_the_seam():
     made = Made(latent(*[0.4] * 14), 0, 12, after_HWC=grey(0.5), fade=3)
-    assert levels(play([made], decode)) == pytest.approx([0.4] * 9 + [0.425, 0.45, 0.475])
+    grown = [0.4 + 0.1 * cos(i * pi / 8) ** 2 for i in (3, 2, 1)]
+    assert levels(play([made], decode)) == pytest.approx([0.4] * 9 + grown)
 
 
 @settings(deadline=None)
@@ -91,7 +96,7 @@ def test_the_residual_after_grows_towards_the_seam():
 def test_between_two_residuals_no_step_is_larger_than_the_larger_needs(count, lead, trail):
     made = Made(latent(*[0.5] * (count + 2)), 1, count, grey(0.5 + lead), grey(0.5 + trail))
     whole = [0.5 + lead, *levels(play([made], decode)), 0.5 + trail]
-    most = (abs(lead) + abs(trail)) / (min(count, 8) + 1)
+    most = (abs(lead) + abs(trail)) * pi / 2 / (min(count, 16) + 1)
     assert max(abs(b - a) for a, b in pairwise(whole)) <= most + 1e-6
 
 
@@ -107,7 +112,7 @@ def test_a_small_jump_at_the_seam_is_spread_over_the_fade():
     """The made frames are 0.03 brighter than the last given one, which was decoded well."""
     made = Made(latent(0.2, *[0.23] * 5), 1, 5, before_HWC=grey(0.2), fade=2)
     shown = levels(play([made], decode))
-    assert shown == pytest.approx([0.21, 0.22, 0.23, 0.23, 0.23], abs=5e-4)
+    assert shown == pytest.approx([0.2075, 0.2225, 0.23, 0.23, 0.23], abs=5e-4)
 
 
 def test_what_moves_too_far_to_follow_is_shown_where_it_is():
@@ -146,7 +151,7 @@ def test_a_residual_moves_with_what_it_belongs_to(way):
         made = replace(made, after_HWC=true[5])
     shown = torch.cat(list(play([made], movie_of(dim))))
     distance = torch.arange(1.0, 6) if way == "forwards" else torch.arange(5.0, 0, -1)
-    expected = dim[own] + 0.1 * (1 - distance / 6).view(5, 1, 1, 1) * square[own]
+    expected = dim[own] + 0.1 * ((distance / 6 * pi / 2).cos() ** 2).view(5, 1, 1, 1) * square[own]
     inside = square[own] & square[own].roll(3, 2) & square[own].roll(-3, 2)
     assert (shown - expected)[inside].abs().mean() < 0.005
     assert (shown - expected).abs().mean() < 0.003  # nor is a trace of it left behind
@@ -164,7 +169,9 @@ def test_a_residual_ends_where_the_picture_changes():
     shown = torch.cat(list(play([made], movie_of(frames))))
     assert (shown[1:, :8, :8] - 0.3).abs().max() < 0.01  # hardly a trace of the square
     corners = shown[:, 13:, 13:].mean((1, 2, 3))
-    assert corners.tolist() == pytest.approx([0.3 + 0.05 * w / 4 for w in (3, 2, 1)], abs=2e-3)
+    assert corners.tolist() == pytest.approx(
+        [0.3 + 0.05 * cos(i * pi / 8) ** 2 for i in (1, 2, 3)], abs=2e-3
+    )
 
 
 def test_made_frames_stay_within_the_range():

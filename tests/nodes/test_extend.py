@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from math import cos, pi
 
 import av
 import pytest
@@ -163,7 +164,8 @@ def mended(new_FHWC: torch.Tensor, residual: Residual) -> torch.Tensor:
     frames = []
     for i, frame in enumerate(new_FHWC):
         residual = residual.carried_to(frame, seam=i == 0)
-        frames.append(frame + (1 - (i + 1) / (len(new_FHWC) + 1)) * residual.lost_HWC)
+        share = cos((i + 1) / (len(new_FHWC) + 1) * pi / 2) ** 2
+        frames.append(frame + share * residual.lost_HWC)
     return torch.stack(frames).clamp(0, 1)
 
 

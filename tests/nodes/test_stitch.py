@@ -202,6 +202,15 @@ def test_transform_moves_from_one_prompt_to_the_other(settings, prompts):
     assert not torch.equal(one, stitched(a, b, settings, positive_b=negative, **go)[0])
 
 
+def test_a_bridge_moves_from_one_prompt_to_the_other(settings, prompts):
+    a, b = frames(9), frames(8, seed=1)
+    positive, negative = prompts
+    plain = stitched(a, b, settings)[0]
+    same = stitched(a, b, settings, positive_b=positive)[0]
+    assert torch.allclose(plain, same, atol=1e-5)
+    assert not torch.allclose(plain, stitched(a, b, settings, positive_b=negative)[0], atol=1e-3)
+
+
 def test_a_weak_transform_stays_near_the_plain_blend(settings):
     a, b = frames(9), frames(8, seed=1)
     go = {"mode": "transform", "seconds": 1.0, "steps": 4}
