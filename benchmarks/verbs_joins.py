@@ -3,12 +3,13 @@
 A seam passes when its step is within the 95th percentile of the given clips' own steps + 1/255. A
 loop closes a clip of 17 frames by 12 frames. A bridge of 12 frames stitches two clips of 17: "one
 scene" has both from one film with the time between cut out, "two scenes" has clips of two scenes
-that have nothing in common. The nodes themselves make every clip (see `verbs_together`).
+that have nothing in common, each with its own prompt; "transform" turns the first of these into the
+second over 12 frames of theirs. The nodes themselves make every clip (see `verbs_together`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,31 +74,44 @@ def stitch_rows(bench: Bench) -> list[Row]:
     words = [describe(clip.scene) for clip in films]
     one = stitched(bench, "stitch one scene", ends, words)
     others = [film(scene) for scene in bench.scenes(60, GIVEN)]
-    pairs = [(a[:GIVEN], b.frames_FHWC) for (a, _), b in zip(ends, others, strict=True)]
-    both = [f"{text}, {describe(b.scene)}" for text, b in zip(words, others, strict=True)]
-    two = stitched(bench, "stitch two scenes", pairs, both)
+    pairs = [(a, b.frames_FHWC) for (a, _), b in zip(ends, others, strict=True)]
+    theirs = [describe(b.scene) for b in others]
+    two = stitched(bench, "stitch two scenes", pairs, words, theirs)
+    turned = stitched(bench, "transform", pairs, words, theirs, mode="transform")
     some = bench.controls(films)
     truth = [look(clip.frames_FHWC, *pair) for clip, pair in zip(some, ends, strict=False)]
     vae = [look(rebuilt(bench, clip, *pair), *pair) for clip, pair in zip(some, ends, strict=False)]
     name = "both seam steps within bound"
     controls = {"truth": [one.both for one in truth], "vae": [one.both for one in vae]}
-    exact = [look.exact for look in (*one, *two)]
+    exact = [look.exact for look in (*one, *two, *turned)]
     return [
         share(f"stitch one scene/{name}", [look.both for look in one], SMOOTH, **controls),
         share(f"stitch two scenes/{name}", [look.both for look in two], SMOOTH),
+        share(f"stitch transform/{name}", [look.both for look in turned], SMOOTH),
         share("stitch/A and B bit-exact", exact, 1.0),
     ]
 
 
 def stitched(
-    bench: Bench, name: str, pairs: list[tuple[Tensor, Tensor]], texts: list[str]
+    bench: Bench,
+    name: str,
+    pairs: list[tuple[Tensor, Tensor]],
+    texts: list[str],
+    texts_b: list[str] | None = None,
+    **settings: Any,
 ) -> list[Look]:
-    """Every pair stitched by a bridge."""
+    """Every pair stitched, under one prompt or from that of A to that of B."""
 
     def work(number: int) -> Look:
-        given = bench.sampling(texts[number], number) | pair_of(*pairs[number])
-        video = StitchVideos.execute(**bench.inputs(StitchVideos, **given)).args[1]
-        return look(frames_of(video), *pairs[number])
+        a_FHWC, b_FHWC = pairs[number]
+        given = bench.sampling(texts[number], number) | pair_of(a_FHWC, b_FHWC) | settings
+        if texts_b is not None:
+            given["positive_b"] = bench.say(texts_b[number])
+        out = StitchVideos.execute(**bench.inputs(StitchVideos, **given)).args
+        first, second = (int(seam) for seam in out[2].split(", "))
+        frames_FHWC = frames_of(out[1])
+        kept_b = len(frames_FHWC) - second
+        return look(frames_FHWC, a_FHWC[:first], b_FHWC[len(b_FHWC) - kept_b :])
 
     return bench.each(name, [lambda i=i: work(i) for i in range(len(pairs))])
 
