@@ -21,6 +21,7 @@ __all__ = [
     "from_diffusers",
     "in_diffusers",
     "load_strictly",
+    "one_half",
     "read_config",
     "read_metadata",
     "read_part",
@@ -29,8 +30,10 @@ __all__ = [
 ]
 
 Config = TypeVar("Config")
+Value = TypeVar("Value")
 
 CONFIG_KEY = "patchdit.config"
+HALVES = {"high": "transformer.", "low": "transformer_2."}  # diffusers' names in Wan 2.2 14B
 
 MODULES_IN_DIFFUSERS = {
     "patch_embedding": "patch_embedding",
@@ -143,6 +146,23 @@ def check_names(what: str, names: list[str]) -> None:
     if names:
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise ValueError(f"{what} {len(names)} tensors: {listed}.")
+
+
+def one_half(tensors: Mapping[str, Value], half: str, file: str, node: str) -> dict[str, Value]:
+    """What a file holds without one half of Wan 2.2, where it holds both; `half` is to stay.
+
+    A ValueError sends the user to `node` where `half` ("high", "low" or empty) leaves it open.
+    """
+    held = [h for h, prefix in HALVES.items() if any(name.startswith(prefix) for name in tensors)]
+    if len(held) < 2:
+        return dict(tensors)
+    if half not in held:
+        raise ValueError(
+            f"{file} holds both halves of Wan 2.2, transformer for high noise and transformer_2 for"
+            f" low: choose one in the setting half of {node}."
+        )
+    gone = HALVES["low" if half == "high" else "high"]
+    return {name: value for name, value in tensors.items() if not name.startswith(gone)}
 
 
 def in_diffusers(name: str) -> str:

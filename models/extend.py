@@ -1,8 +1,9 @@
 """Growing a clip window by window: what is known in each window and what it leaves behind.
 
-A sequence is one clip's latents: latent 0 is an image, latent j >= 1 stands for four frames. An
-image latent must not stand inside another sequence, so windows pass latents on as they are and
-only the single image at their front is made anew (`still`), or given up (backwards).
+A sequence is one clip's latents: latent 0 is an image, latent j >= 1 stands for a group of frames
+(see `timeline`). An image latent must not stand inside another sequence, so windows pass latents on
+as they are and only the single image at their front is made anew (`still`), or given up
+(backwards).
 B is 1, C channels, T/H/W latent frames/rows/columns.
 """
 
@@ -114,7 +115,7 @@ def extend_backwards(
     """`new` latents, the first an image, and the front of a suffix after them, as it was.
 
     A suffix has no image latent. Each window gives up the image latent of the one before it, which
-    a group of four frames replaces.
+    a group of frames replaces.
     """
     sequence, left = front_BCTHW, new
     for length in backward_lengths(new, front_BCTHW.shape[2], window, context):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,22 @@ from torch import Tensor, nn
 
 from .attention import Attention, sdpa
 from .blocks import Cast
-from .checkpoints import check_fit, config_of_part, configs_of
+from .checkpoints import HALVES, check_fit, config_of_part, configs_of, one_half
 from .config import TRANSFORMER_PRESETS, TransformerConfig
 from .foreign_files import NO_MODEL, what_else
 from .quantised import (
-    FLOATS8,
     Quantisation,
     check_format,
     dequantise,
     find_quantisation,
     is_extra,
     layer_json,
-    names_scheme,
     scale_name,
     unsupported,
 )
 from .tensor_files import DTYPES, StoredTensor
 from .transformer import PatchDiT, use_as_is
+from .video_files import KIND_WORDS, VideoModelFile, matrices, most_common_kind
 from .wan_layouts import PREFIXES, config_of, family_of, original_names, own_tensors, size_of
 from .weight_sets import WeightSet, check_room, find_weights, read_all
 
@@ -49,81 +48,22 @@ TITLES = {
     "patchdit": "PatchDiT",
 }
 ARCHITECTURES = ("", "wan", "pig")  # of GGUF files; "pig" stands for any video model
-KIND_WORDS = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8", "F8_E5M2": "fp8"}
 
 
-@dataclass(frozen=True)
-class VideoModelFile:
-    """A video model found in a file or set of shards; nothing but headers has been read."""
-
-    path: Path
-    family: str  # a key of TITLES
-    label: str  # for people: family, size, type, naming
-    config: TransformerConfig
-    preset: str  # of config.TRANSFORMER_PRESETS; empty for other sizes
-    noise: str  # "high" or "low" for one half of a pair, by the file's name; else empty
-    quantisation: Quantisation
-    tensors: dict[str, StoredTensor]  # our name -> where it lies, scales included
-
-    @property
-    def names(self) -> dict[str, tuple[Path, str]]:
-        """Our name -> the file that it lies in and its name there."""
-        return {name: (tensor.file, tensor.name) for name, tensor in self.tensors.items()}
-
-    @property
-    def weights(self) -> dict[str, StoredTensor]:
-        """The network's own tensors, without the scales of 8-bit layers."""
-        return {name: tensor for name, tensor in self.tensors.items() if not is_extra(name)}
-
-    @property
-    def bytes(self) -> int:
-        return sum(tensor.bytes for tensor in self.tensors.values())
-
-    @property
-    def parameters(self) -> int:
-        return sum(prod(tensor.shape) for tensor in self.weights.values())
-
-    @property
-    def kind(self) -> str:
-        """The type of most of the blocks' matrices, as the file calls it."""
-        return most_common_kind(matrices(self.tensors))
-
-    @property
-    def named_layers(self) -> dict[str, str]:
-        """Layers whose 8-bit format the file's metadata says -> the JSON that it says."""
-        ours, found = {stored.name: name for name, stored in self.tensors.items()}, {}
-        for layer, text in self.quantisation.layers:
-            weight = ours.get(f"{layer}.weight", f"{layer}.weight")
-            if weight in self.tensors:  # not of a model that lies beside
-                found[weight.removesuffix(".weight")] = text
-        return found
-
-    @property
-    def scheme_named(self) -> bool:
-        """Whether the file says how all of its 8-bit layers are scaled, as ComfyUI reads it."""
-        return names_scheme(self.tensors, self.named_layers)
-
-    @property
-    def quantised(self) -> bool:
-        """Whether weights must be spelled out before they can be computed with."""
-        return any(t.kind in FLOATS8 or t.kind not in DTYPES for t in self.weights.values())
-
-    def default_dtype(self, device: torch.device | str = "cpu") -> torch.dtype:
-        """The file's own; for 8-bit and GGUF files bfloat16, or float32 on the CPU."""
-        if not self.quantised:
-            return DTYPES[self.kind]
-        return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-
-
-def find_video_model(path: str | Path) -> VideoModelFile:
+def find_video_model(path: str | Path, half: str = "") -> VideoModelFile:
     """Which video model a file, any shard of a set, an index or a folder holds.
 
-    Reads headers only. A ValueError says in one sentence what the file holds instead, which tensors
-    it lacks or has too many (the first five and how many), or which shard is missing.
+    `half` ("high" or "low") says which half of Wan 2.2 it is, or is wanted where the file holds
+    both under diffusers' names; empty: by the names of tensors and file. Reads headers only. A
+    ValueError says in one sentence what the file holds instead, which tensors it lacks or has too
+    many (the first five and how many), or which shard is missing.
     """
     found = find_weights(path)
+    held = one_half(found.tensors, half, found.file, "Load Video Model")
+    found = replace(found, tensors=held)
     refuse_others(found)
     tensors, prefix = own_tensors(found.tensors)
+    half = half or ("low" if prefix == HALVES["low"] else "")
     own = config_of_part(found.metadata, "transformer", TransformerConfig, found.file)
     naming = "our own names"
     if own is None:
@@ -135,7 +75,7 @@ def find_video_model(path: str | Path) -> VideoModelFile:
     shapes = {name: tensor.shape for name, tensor in tensors.items() if not is_extra(name)}
     config = own or config_of(shapes, found.file)
     check_fit(PatchDiT(config, device="meta").state_dict(), shapes, found.file)
-    family, noise = ("patchdit", "") if own else family_of(config, found.path)
+    family, noise = ("patchdit", "") if own else family_of(config, found.path, half)
     preset = next((name for name, known in TRANSFORMER_PRESETS.items() if known == config), "")
     label = ", ".join(
         [
@@ -187,22 +127,6 @@ def check_kinds(tensors: Mapping[str, StoredTensor], file: str) -> None:
 
 def read_text(stored: StoredTensor) -> str:
     return bytes(next(read_all([stored])).flatten().tolist()).decode("utf-8", "replace")
-
-
-def matrices(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """The weights that make up nearly all of a large model: the rest may be of other types."""
-    return {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name.startswith("blocks.") and name.endswith(".weight") and len(tensor.shape) == 2
-    }
-
-
-def most_common_kind(tensors: Mapping[str, StoredTensor]) -> str:
-    sizes: Counter[str] = Counter()
-    for tensor in tensors.values():
-        sizes[tensor.kind] += tensor.bytes
-    return sizes.most_common(1)[0][0]
 
 
 def kind_word(tensors: Mapping[str, StoredTensor], quantisation: Quantisation) -> str:

@@ -23,6 +23,31 @@ class Denoiser(Protocol):
     def __call__(self, x_BCTHW: Tensor, sigma: Tensor, /) -> Tensor: ...
 
 
+def guided_by_known(
+    informed: Denoiser, blind: Denoiser, cfg: float, noise_BCTHW: Tensor
+) -> Denoiser:
+    """Classifier-free guidance by the known frames as well as by the prompt.
+
+    `blind`, under the negative prompt, is shown known frames (sigma 0) as noisy as all others, as
+    `noise_BCTHW` makes them: so cfg leads away from what would be made of nothing (History
+    Guidance, arXiv:2502.06764). Levels that are not per frame, (B) or (B,T,H,W), are shown to both.
+    """
+
+    def denoise(x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
+        unseen = without_known(x_BCTHW, sigma, noise_BCTHW) if sigma.ndim == 2 else (x_BCTHW, sigma)
+        return torch.lerp(blind(*unseen), informed(x_BCTHW, sigma), cfg)
+
+    return denoise
+
+
+def without_known(x_BCTHW: Tensor, sigma_BT: Tensor, noise_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+    """x with its known frames (sigma 0) at the highest level of their clip, and that level_B."""
+    level_B = sigma_BT.amax(1)
+    noisy = torch.lerp(x_BCTHW, noise_BCTHW.to(x_BCTHW), level_B[:, None, None, None, None])
+    known = (sigma_BT == 0)[:, None, :, None, None]
+    return torch.where(known, noisy, x_BCTHW), level_B
+
+
 class ModelDenoiser:
     """Our network as a Denoiser, guided: v = v_neg + cfg (v_pos - v_neg) (arXiv:2207.12598).
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from .checkpoints import one_half
 from .lora_names import LOHA, LOKR, LYCORIS, Contents, Shapes, contents_of
 from .tensor_files import read_header, read_tensors
 
@@ -45,12 +46,17 @@ class Patch:
         """`weight` plus `strength` times the patch, in float32; then back in the weight's type."""
         if self.up is None or self.down is None:
             assert self.diff is not None
-            change, scale = self.diff.to(weight.device).float(), 1.0
+            change = self.diff.to(weight.device).float()
         else:
             up_DR, down_RK = (part.to(weight.device).float().flatten(1) for part in self.factors)
-            scale = 1.0 if self.alpha is None else self.alpha / len(down_RK)
             change = up_DR @ down_RK
-        return (weight.float() + strength * scale * change.reshape(weight.shape)).to(weight.dtype)
+        change = strength * self.scale * change.reshape(weight.shape)
+        return (weight.float() + change).to(weight.dtype)
+
+    @property
+    def scale(self) -> float:
+        """What the product is multiplied by: alpha / rank; 1 for a difference."""
+        return 1.0 if self.alpha is None or self.down is None else self.alpha / len(self.down)
 
     @property
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -59,25 +65,42 @@ class Patch:
         return self.up, self.down
 
 
-def read_lora(path: str | Path, parameters: Shapes, lycoris: bool = False) -> dict[str, Patch]:
+def read_lora(
+    path: str | Path, parameters: Shapes, lycoris: bool = False, half: str = ""
+) -> dict[str, Patch]:
     """The patches of a LoRA file, by the names of the parameters of the network that it is for.
 
+    `half` ("high" or "low") is the one to read of a file for both halves of Wan 2.2.
     What it has for parts that the network lacks, or has in another shape at its ends (a text to
     video file on a model that takes images), is left out, with a warning. A ValueError, by the
     header alone, for a file of another model: whose matrices do not fit the blocks or most of which
     has no place; and for LoHa, LoKr and DoRA unless `lycoris`.
     """
-    file, shapes = Path(path).name, read_header(path).shapes
+    file = Path(path).name
+    shapes = one_half(read_header(path).shapes, half, file, "Load Video LoRA")
     found = find_tensors(file, shapes, parameters)
     if not lycoris:
         others = [n for parts in found.values() for kind, n in parts.items() if is_lycoris(kind)]
         what = f"{file} is a LoHa, LoKr or DoRA, which ComfyUI is needed for: it has"
         complain(what, others, "tensors of that kind")
     tensors = read_tensors(path, [name for parts in found.values() for name in parts.values()])
-    return {
+    patches = {
         parameter: patch_of({kind: tensors[name] for kind, name in parts.items()})
         for parameter, parts in found.items()
     }
+    biases = [p for p, parts in found.items() if parts.get("diff", "").endswith(".bias")]
+    return patches | {bias: scaled_bias(bias, patches) for bias in biases}
+
+
+def scaled_bias(bias: str, patches: Mapping[str, Patch]) -> Patch:
+    """A difference that is the bias of an `up`: scaled as the product is, as peft adds it.
+
+    ComfyUI reads such biases in Flux files alone, which have no alpha: there both are the same.
+    """
+    product = patches.get(bias.removesuffix("bias") + "weight", Patch())
+    diff = patches[bias].diff
+    assert diff is not None
+    return Patch(diff=diff if product.scale == 1 else diff.float() * product.scale)
 
 
 def patch_of(held: dict[str, Tensor]) -> Patch:
@@ -208,10 +231,14 @@ def merge(
     return {name: patch.added_to(weights[name], strength) for name, patch in patches.items()}
 
 
-def with_lora(network: Network, path: str | Path, strength: float = 1.0) -> Network:
-    """A copy of a network with a LoRA file merged; it shares every tensor that stays the same."""
+def with_lora(network: Network, path: str | Path, strength: float = 1.0, half: str = "") -> Network:
+    """A copy of a network with a LoRA file merged; it shares every tensor that stays the same.
+
+    `half` is as in `read_lora`.
+    """
     weights = dict(network.state_dict())
-    patches = read_lora(path, {name: tuple(weight.shape) for name, weight in weights.items()})
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    patches = read_lora(path, shapes, half=half)
     tensors = (*network.parameters(), *network.buffers())
     copy = deepcopy(network, {id(tensor): tensor for tensor in tensors})
     for name, merged in merge(weights, patches, strength).items():

@@ -91,7 +91,7 @@ def contents_of(names: Iterable[str], parameters: Shapes) -> Contents:
 
 
 def kind_of(ending: str, part: str | None) -> str | None:
-    """The kind of a tensor; an `up` may bring a bias, which is added as a difference is."""
+    """The kind of a tensor; an `up` may bring a bias, which is a difference, scaled as `up` is."""
     kind = ENDINGS[ending]
     if part != "bias":
         return kind

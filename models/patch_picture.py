@@ -15,6 +15,7 @@ from torch import Tensor
 from .config import PatchSize
 from .patches import Grid, patchify
 from .selection import by_channel, channel_statistics, patch_frames
+from .timeline import STRIDE
 
 LONG_SIDE = 768  # pixels that a smaller picture is scaled up to
 STRIP = 30  # pixels of the line of text under it
@@ -40,11 +41,14 @@ def principal_colours(latent_CTHW: Tensor) -> Tensor:
     return colours.unflatten(0, tuple(latent_CTHW.shape[1:]))
 
 
-def draw_patches(picture_HW3: Tensor, grid: Grid, time: int, selected_L: Tensor | None) -> Tensor:
+def draw_patches(
+    picture_HW3: Tensor, grid: Grid, time: int, selected_L: Tensor | None, stride: int = STRIDE
+) -> Tensor:
     """The patches at one place in time drawn over a picture of it, a line of text below.
 
     `picture_HW3` in 0..1 is scaled up where it is small. The selection is that of the whole grid;
-    None draws the grid only. Numbers are places in token order, over all of time.
+    None draws the grid only. Numbers are places in token order, over all of time. A latent frame
+    stands for `stride` pixel frames, which the text names.
     """
     image = _enlarged(picture_HW3)
     height, width = image.shape[:2]
@@ -59,12 +63,13 @@ def draw_patches(picture_HW3: Tensor, grid: Grid, time: int, selected_L: Tensor 
         _outline(image, chosen, rows, columns)
     _number(image, here.start, chosen, rows, columns)
     sheet = np.concatenate([image, np.full((STRIP, width, 3), DARK, np.uint8)])
-    _write(sheet, _caption(grid, time, chosen), (10, height + 20), 0.5, INK)
+    text = _caption(patch_frames(grid, time, stride), grid, time, chosen)
+    _write(sheet, text, (10, height + 20), 0.5, INK)
     return torch.from_numpy(sheet).float() / 255
 
 
-def _caption(grid: Grid, time: int, chosen: np.ndarray | None) -> str:
-    first, last = patch_frames(grid, time)
+def _caption(span: tuple[int, int], grid: Grid, time: int, chosen: np.ndarray | None) -> str:
+    first, last = span
     frames = f"frame {first}" if first == last else f"frames {first}-{last}"
     text = f"time {time} of 0-{grid.t - 1}   {frames}"
     return text if chosen is None else f"{text}   {chosen.sum()} of {chosen.size} selected"

@@ -1,7 +1,8 @@
 """Images pinned into a latent video: which frames they take, and the noise mask they leave.
 
-Latent 0 is pixel frame 0 and an image by itself; latent j >= 1 is pixel frames 4j-3 .. 4j, which
-are pinned together. B batch, C channels, F pixel frames, T/H/W latent frames/rows/columns.
+Latent 0 is pixel frame 0 and an image by itself; each later latent is a group of `stride` pixel
+frames, which are pinned together (see `timeline`). B batch, C channels, F pixel frames, T/H/W
+latent frames/rows/columns.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .timeline import STRIDE, first_pixel_frame, pixel_frames
+from .timeline import STRIDE, first_pixel_frame, latent_of_frame, pixel_frames
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,12 @@ class Pin:
     first: int  # latent frames first .. stop - 1
     stop: int
     sources: tuple[int, ...]
+    stride: int = STRIDE  # pixel frames per latent frame
 
     @property
     def held(self) -> range:
         """The pixel frames that the latent frames stand for."""
-        return range(first_pixel_frame(self.first), pixel_frames(self.stop))
+        return frames_held(self.first, self.stop, self.stride)
 
     @property
     def own(self) -> range:
@@ -39,12 +41,12 @@ class Pin:
         return range(self.frame, self.frame + self.images)
 
 
-def latent_of_frame(frame: int) -> int:
-    """The latent frame that a pixel frame belongs to."""
-    return -(-frame // STRIDE)
+def frames_held(first: int, stop: int, stride: int = STRIDE) -> range:
+    """The pixel frames that latent frames first .. stop - 1 stand for."""
+    return range(first_pixel_frame(first, stride), pixel_frames(stop, stride))
 
 
-def pin_at(frame: int, images: int, frames: int) -> Pin:
+def pin_at(frame: int, images: int, frames: int, stride: int = STRIDE) -> Pin:
     """Where `images` images lie from `frame` on in a clip; a negative frame counts from the end.
 
     Where they begin or end inside a latent frame, the nearest image stands for the rest of it.
@@ -60,10 +62,11 @@ def pin_at(frame: int, images: int, frames: int) -> Pin:
             f" {frames} frames takes 0 to {last}, or -{frames} to {last - frames} counted from its"
             " end."
         )
-    first, stop = latent_of_frame(start), latent_of_frame(start + images - 1) + 1
-    held = range(first_pixel_frame(first), pixel_frames(stop))
+    last = latent_of_frame(start + images - 1, stride)
+    first, stop = latent_of_frame(start, stride), last + 1
+    held = frames_held(first, stop, stride)
     sources = tuple(min(max(at - start, 0), images - 1) for at in held)
-    return Pin(start, images, first, stop, sources)
+    return Pin(start, images, first, stop, sources, stride)
 
 
 def cells_of_region(region_FHW: Tensor, pin: Pin, patch: int) -> Tensor:
@@ -80,7 +83,7 @@ def cells_of_region(region_FHW: Tensor, pin: Pin, patch: int) -> Tensor:
     if len(least_FHW) == 1:
         return least_FHW.expand(latents, -1, -1)
     lead = 1 if pin.first == 0 else 0
-    groups = least_FHW[lead:].unflatten(0, (-1, STRIDE)).amin(1)
+    groups = least_FHW[lead:].unflatten(0, (-1, pin.stride)).amin(1)
     return torch.cat((least_FHW[:lead], groups))
 
 

@@ -20,24 +20,25 @@ SHARES = ("motion", "stillness", "random")
 Box = tuple[float, float, float, float]
 
 
-def patch_frames(grid: Grid, time: int) -> tuple[int, int]:
+def patch_frames(grid: Grid, time: int, stride: int = STRIDE) -> tuple[int, int]:
     """The first and the last pixel frame of the patches at a place along the grid's time."""
     first = time * grid.patch.t
-    return first_pixel_frame(first), STRIDE * (first + grid.patch.t - 1)
+    return first_pixel_frame(first, stride), stride * (first + grid.patch.t - 1)
 
 
-def select_frames(grid: Grid, first: int, last: int) -> Tensor:
+def select_frames(grid: Grid, first: int, last: int, stride: int = STRIDE) -> Tensor:
     """Patches (L) that hold any of the pixel frames `first` to `last`, both included.
 
-    A patch holds four frames or more (one in latent 0), so the choice may reach beyond the range.
+    A patch holds `stride` frames or more (one in latent 0), so the choice may reach beyond the
+    range.
     """
-    frames = pixel_frames(grid.latent_shape[0])
+    frames = pixel_frames(grid.latent_shape[0], stride)
     if not 0 <= first <= last < frames:
         raise ValueError(
             f"Frames {first} to {last} are not a range of this clip, which has {frames}; start must"
             f" be at least 0, end at least start and at most frame {frames - 1}."
         )
-    spans = [patch_frames(grid, time) for time in range(grid.t)]
+    spans = [patch_frames(grid, time, stride) for time in range(grid.t)]
     chosen_T = torch.tensor([low <= last and high >= first for low, high in spans])
     return chosen_T.repeat_interleave(grid.h * grid.w)
 

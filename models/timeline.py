@@ -1,7 +1,8 @@
 """Pixel frames and latent frames: which is which, and how a clip's end is encoded alone.
 
-Latent 0 is pixel frame 0; latent j >= 1 is pixel frames 4j-3 .. 4j. B batch, C channels, F pixel
-frames, T latent frames.
+An autoencoder has a stride s: latent 0 is pixel frame 0, latent j >= 1 is the s pixel frames
+s(j-1)+1 .. sj. It is 4 for most, Blockworld, Wan and HunyuanVideo among them, and 8 for LTX. B
+batch, C channels, F pixel frames, T latent frames.
 """
 
 from __future__ import annotations
@@ -9,44 +10,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-STRIDE = 4  # pixel frames per latent frame after the first
+STRIDE = 4  # pixel frames per latent frame after the first, where nothing says otherwise
 
 
-def latent_frames(frames: int) -> int:
-    """Latent frames of a clip of 1 + 4k pixel frames; ValueError for other counts."""
-    if frames < 1 or (frames - 1) % STRIDE:
-        raise ValueError(f"A clip of {frames} frames: the count must be 1 + {STRIDE}k.")
-    return (frames - 1) // STRIDE + 1
+def latent_frames(frames: int, stride: int = STRIDE) -> int:
+    """Latent frames of a clip of 1 + `stride` k pixel frames; ValueError for other counts."""
+    if frames < 1 or (frames - 1) % stride:
+        raise ValueError(f"A clip of {frames} frames: the count must be 1 + {stride}k.")
+    return (frames - 1) // stride + 1
 
 
-def pixel_frames(latents: int) -> int:
+def pixel_frames(latents: int, stride: int = STRIDE) -> int:
     """Pixel frames that `latents` latent frames decode to."""
-    return 1 + STRIDE * (latents - 1)
+    return 1 + stride * (latents - 1)
 
 
-def first_pixel_frame(latent: int) -> int:
+def first_pixel_frame(latent: int, stride: int = STRIDE) -> int:
     """The first pixel frame of a latent frame."""
-    return max(STRIDE * latent - 3, 0)
+    return max(stride * (latent - 1) + 1, 0)
 
 
-def whole_groups(frames_F: Tensor) -> Tensor:
-    """1 + 4k frames (F,...) for as many as there are: the last one is repeated."""
-    missing = -(len(frames_F) - 1) % STRIDE
+def latent_of_frame(frame: int, stride: int = STRIDE) -> int:
+    """The latent frame that a pixel frame belongs to."""
+    return -(-frame // stride)
+
+
+def whole_groups(frames_F: Tensor, stride: int = STRIDE) -> Tensor:
+    """1 + `stride` k frames (F,...) for as many as there are: the last one is repeated."""
+    missing = -(len(frames_F) - 1) % stride
     return torch.cat((frames_F, *[frames_F[-1:]] * missing)) if missing else frames_F
 
 
-def encode_suffix(vae, video_BCFHW: Tensor, lead: int = 2) -> Tensor:
-    """Latents [B,C,F/4,h,w] of a clip's end, fit to stand at the end of any latent sequence.
+def encode_suffix(vae, video_BCFHW: Tensor, lead: int = 2, stride: int = STRIDE) -> Tensor:
+    """Latents [B,C,F/stride,h,w] of a clip's end, fit to stand at the end of any latent sequence.
 
-    The end's first frame is repeated 1 + 4*lead times before it and the latents of that lead-in are
-    dropped: so its first frame begins a group of four, as in the middle of a clip, instead of being
-    the single image that latent 0 is. `video_BCFHW` in -1..1 holds 4k frames, from the first pixel
-    frame of a latent.
+    The end's first frame is repeated 1 + stride*lead times before it and the latents of that
+    lead-in are dropped: so its first frame begins a group of `stride`, as in the middle of a clip,
+    instead of being the single image that latent 0 is. `video_BCFHW` in -1..1 holds whole groups,
+    from the first pixel frame of a latent.
     """
     frames = video_BCFHW.shape[2]
-    if frames < STRIDE or frames % STRIDE:
-        raise ValueError(f"A suffix of {frames} frames: the count must be a multiple of {STRIDE}.")
-    still = video_BCFHW[:, :, :1].expand(-1, -1, 1 + STRIDE * lead, -1, -1)
+    if frames < stride or frames % stride:
+        raise ValueError(f"A suffix of {frames} frames: the count must be a multiple of {stride}.")
+    still = video_BCFHW[:, :, :1].expand(-1, -1, 1 + stride * lead, -1, -1)
     return vae.encode(torch.cat([still, video_BCFHW], 2))[:, :, lead + 1 :]
 
 

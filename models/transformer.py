@@ -34,6 +34,7 @@ from .blocks import (
     timestep_runs,
 )
 from .config import TransformerConfig
+from .known_tokens import run_known_apart
 from .patches import patchify, unpatchify
 from .vace import Control, VACEBlock, hints, vace_layers
 
@@ -178,7 +179,7 @@ class PatchDiT(nn.Module):
         known_BG = timestep_BG == 0
         if bool((known_BG == known_BG[:1]).all()):
             source = (contexts, image_features)
-            return self.run_known_apart(whole, text, known_BG[0], cache, source)
+            return run_known_apart(self.run, whole, text, known_BG[0], cache, source)
         if cache is not None:
             raise ValueError("A cache needs the same known tokens in every sample of a batch.")
         return self.run(whole, text, mask=known_sees_known(known_BG, tokens_BLP.shape[1]))
@@ -261,32 +262,6 @@ class PatchDiT(nn.Module):
         if shared.hints is None or layer not in self.vace_layers:
             return x_BLD
         return x_BLD + next(shared.hints)
-
-    def run_known_apart(
-        self,
-        whole: TokenSet,
-        text: TextKeysValues,
-        known_G: Tensor,
-        cache: KnownCache | None,
-        source: tuple[Any, ...],
-    ) -> Tensor:
-        """Known tokens first, unless the cache has them; then the rest, which also sees them."""
-        known, unknown = known_G.nonzero().flatten(), (~known_G).nonzero().flatten()
-        if not len(known):
-            return self.run(whole, text)
-        known_tokens = whole.select(known)
-        made_from = (known_tokens.values_BLP, known_tokens.positions, known, whole.lengths, *source)
-        cache = KnownCache() if cache is None else cache
-        if not cache.holds(made_from):
-            keep: list[KeysValues] = []
-            cache.velocity_BLP = self.run(known_tokens, text, keep=keep)
-            cache.layers, cache.lengths, cache.made_from = keep, known_tokens.lengths, made_from
-        if not len(unknown):
-            return cache.velocity_BLP
-        velocity_BLP = self.run(whole.select(unknown), text, known=cache)
-        runs = [y.unflatten(1, (-1, whole.run_length)) for y in (cache.velocity_BLP, velocity_BLP)]
-        order = torch.cat((known, unknown)).argsort()
-        return torch.cat(runs, dim=1)[:, order].flatten(1, 2)
 
     def embed_patches(self, tokens_BLP: Tensor, convolution: Any = None) -> Tensor:
         """(B,L,D): the patch convolution as a linear map, so that any set of patches will do."""

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from .checkpoints import check_names, from_diffusers
+from .checkpoints import HALVES, check_names, from_diffusers
 from .config import TransformerConfig
 from .quantised import EXTRAS, MARKER
 from .tensor_files import StoredTensor
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "model.", "net.")
+PREFIXES += tuple(HALVES.values())
 TWO_HALVES = ("wan2.1-t2v", "wan2.2-t2v", "wan2.2-i2v", "wan2.1-vace")
 
 
@@ -101,8 +102,11 @@ def count_blocks(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
     return len({key.split(".")[1] for key in shapes if key.startswith(f"{name}.")})
 
 
-def family_of(config: TransformerConfig, path: Path) -> tuple[str, str]:
-    """The family and, for one of a pair, which half: shapes tell the rest, the name only this."""
+def family_of(config: TransformerConfig, path: Path, half: str = "") -> tuple[str, str]:
+    """The family and, for one of a pair, which half: shapes tell the rest, the name only this.
+
+    Where `half` ("high" or "low") says which, the name does not count.
+    """
     name = path.name.lower()
     if config.vace_blocks:
         family = "wan2.1-vace"
@@ -115,7 +119,7 @@ def family_of(config: TransformerConfig, path: Path) -> tuple[str, str]:
         family = "wan2.1-fun-inp" if small or re.search(r"fun.*inp", name) else "wan2.1-i2v"
     else:
         family = "wan2.2-i2v" if config.in_channels == 36 else "wan2.1-t2v"
-    noise = noise_of(path) if family in TWO_HALVES else ""
+    noise = half or noise_of(path) if family in TWO_HALVES else ""
     return ("wan2.2-t2v" if family == "wan2.1-t2v" and noise else family), noise
 
 

@@ -20,23 +20,32 @@ from ..models.timeline import STRIDE, latent_frames, pixel_frames
 from ..models.video_vae import nearest_valid
 
 Latent = dict[str, Any]
+STRIDES = {12: 6, 128: 8}  # pixel frames per latent frame by channels: Mochi, LTX
 
 FRAMES, FPS, SEAMS, SIZE = "video_frames", "video_fps", "video_seams", "video_size"
 DEFAULT_FPS = 8.0  # what blockworld was trained at
 
 
-def latent_length(frames: int) -> int:
-    """Latent frames of a clip: frames = 1 + 4k give 1 + k. Other counts are an error."""
-    valid = nearest_valid(frames, STRIDE, offset=1)
+def usual_stride(channels: int) -> int:
+    """Pixel frames per latent frame of video latents of so many channels.
+
+    For where there is neither the VAE that made them nor a MODEL to ask.
+    """
+    return STRIDES.get(channels, STRIDE)
+
+
+def latent_length(frames: int, stride: int = STRIDE) -> int:
+    """Latent frames of a clip: frames = 1 + `stride` k give 1 + k. Other counts are an error."""
+    valid = nearest_valid(frames, stride, offset=1)
     if frames not in valid:
         nearest = " or ".join(map(str, valid))
-        raise ValueError(f"A clip has 1 + {STRIDE}k frames; got {frames}, nearest {nearest}.")
-    return latent_frames(frames)
+        raise ValueError(f"A clip has 1 + {stride}k frames; got {frames}, nearest {nearest}.")
+    return latent_frames(frames, stride)
 
 
-def frames_for(seconds: float, fps: float) -> int:
-    """The 1 + 4k frames whose duration at `fps` frames per second is nearest to `seconds`."""
-    return 1 + STRIDE * max(0, round((seconds * fps - 1) / STRIDE))
+def frames_for(seconds: float, fps: float, stride: int = STRIDE) -> int:
+    """The 1 + `stride` k frames whose duration at `fps` a second is nearest to `seconds`."""
+    return 1 + stride * max(0, round((seconds * fps - 1) / stride))
 
 
 def samples_of(latent: Latent, channels: int | None = None) -> Tensor:
@@ -75,11 +84,16 @@ def rest_of(latent: Latent) -> Latent:
     return {name: value for name, value in latent.items() if name not in gone}
 
 
-def real_frames(latent: Latent) -> int:
-    """Frames of the decoded clip that are the clip: its length less the padding."""
-    whole = pixel_frames(samples_of(latent).shape[2])
+def real_frames(latent: Latent, stride: int | None = None) -> int:
+    """Frames of the decoded clip that are the clip: its length less the padding.
+
+    `stride` is the VAE's; None: that of latents of as many channels.
+    """
+    _, channels, T, _, _ = samples_of(latent).shape
+    stride = stride or usual_stride(channels)
+    whole = pixel_frames(T, stride)
     kept = latent.get(FRAMES, whole)
-    return kept if whole - STRIDE < kept <= whole else whole
+    return kept if whole - stride < kept <= whole else whole
 
 
 def shown_size(latent: Latent, cells: Sequence[int], stride: int, grid: int) -> tuple[int, int]:
@@ -94,19 +108,20 @@ def shown_size(latent: Latent, cells: Sequence[int], stride: int, grid: int) -> 
     return shown if fits else whole
 
 
-def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
+def mask_of(latent: Latent, shape: tuple[int, ...], stride: int | None = None) -> Tensor | None:
     """The noise mask_B1THW of a LATENT of `shape` (B,C,T,H,W), 1 = generate; None if it has none.
 
     A mask of five dimensions is on the latent grid. Core's masks have fewer and count pixel frames:
-    one for the whole clip, or one each; a latent cell is generated if any pixel in it is.
+    one for the whole clip, or one each; a latent cell is generated if any pixel in it is. `stride`
+    is the VAE's; None: that of latents of as many channels.
     """
     mask = latent.get("noise_mask")
     if mask is None:
         return None
-    B, _, T, H, W = shape
+    B, C, T, H, W = shape
     mask = mask.float()
     if mask.ndim < 5:
-        mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T)
+        mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T, stride or usual_stride(C))
     if mask.shape[2] not in (1, T) or mask.shape[0] not in (1, B):
         raise ValueError(
             f"The noise mask has shape {tuple(mask.shape)}; the latent needs {(B, 1, T, H, W)}."
@@ -117,15 +132,15 @@ def mask_of(latent: Latent, shape: tuple[int, ...]) -> Tensor | None:
     return mask.clamp(0, 1).expand(B, 1, T, H, W).contiguous()
 
 
-def _grouped(mask_1FHW: Tensor, T: int) -> Tensor:
-    """A pixel-frame mask as mask_11THW: frame 0 alone, then the maximum of every four."""
+def _grouped(mask_1FHW: Tensor, T: int, stride: int) -> Tensor:
+    """A pixel-frame mask as mask_11THW: frame 0 alone, then the maximum of every `stride`."""
     frames = mask_1FHW.shape[1]
     if frames == 1:
         return mask_1FHW.unsqueeze(1)
-    if latent_length(frames) != T:
+    if latent_length(frames, stride) != T:
         raise ValueError(
             f"The noise mask has {frames} frames; a latent of {T} frames needs"
-            f" {pixel_frames(T)}, or one for the whole clip."
+            f" {pixel_frames(T, stride)}, or one for the whole clip."
         )
-    groups = mask_1FHW[:, 1:].unflatten(1, (-1, STRIDE)).amax(dim=2)
+    groups = mask_1FHW[:, 1:].unflatten(1, (-1, stride)).amax(dim=2)
     return torch.cat([mask_1FHW[:, :1], groups], dim=1).unsqueeze(1)

@@ -14,8 +14,9 @@ from torch import Tensor
 from ..models.assembly import crop
 from .api import io
 from .clips import DEFAULT_FPS, FPS, real_frames, samples_of, shown_size
-from .footage import PATCH
+from .footage import grid_of
 from .host import decode_frames, latent_channels, spatial_stride
+from .host.duck import temporal_stride
 from .video import LazyVideo
 
 
@@ -63,8 +64,8 @@ class DecodeVideo(io.ComfyNode):
     @classmethod
     def execute(cls, latent, vae, fps, audio=None):
         samples_BCTHW = samples_of(latent, latent_channels(vae))
-        stride = spatial_stride(vae)
-        size = shown_size(latent, samples_BCTHW.shape[-2:], stride, PATCH * stride)
-        told = (size[1], size[0]), real_frames(latent), fps or latent.get(FPS, DEFAULT_FPS), audio
+        size = shown_size(latent, samples_BCTHW.shape[-2:], spatial_stride(vae), grid_of(vae))
+        frames = real_frames(latent, temporal_stride(vae))
+        told = (size[1], size[0]), frames, fps or latent.get(FPS, DEFAULT_FPS), audio
         sources = [partial(decode_cut, vae, one_CTHW[None], size) for one_CTHW in samples_BCTHW]
         return io.NodeOutput([LazyVideo(source, *told) for source in sources])

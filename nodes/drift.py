@@ -31,7 +31,8 @@ def drift_watch(clip: Footage, limit: float) -> Watch:
     def watch(window_1CTHW: Tensor, new: slice) -> bool:
         chunks = [crop(c, clip.size) for c in host.decode_frames(clip.vae, window_1CTHW)]
         latents = range(window_1CTHW.shape[2])[new]
-        made = slice(first_pixel_frame(latents[0]), pixel_frames(latents[-1] + 1))
+        first = first_pixel_frame(latents[0], clip.stride)
+        made = slice(first, pixel_frames(latents[-1] + 1, clip.stride))
         both = joined(own(), measure(torch.cat(chunks)[made]))
         drift = judge(both, [clip.frames]).segments[1].drift
         return drift is None or drift.worst[1] <= limit

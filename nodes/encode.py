@@ -14,6 +14,7 @@ from .api import io
 from .clips import DEFAULT_FPS, FPS, FRAMES, latent_length
 from .footage import frames_of
 from .host import encode_frames, progress
+from .host.duck import temporal_stride
 
 FITS = ["pad", "trim", "error"]
 
@@ -66,7 +67,7 @@ class EncodeVideo(io.ComfyNode):
     @classmethod
     def execute(cls, video, vae, fit, fps):
         frames_FHWC, audio, fps = frames_of(video, fps)
-        fitted_FHWC = fit_length(frames_FHWC, fit)
+        fitted_FHWC = fit_length(frames_FHWC, fit, temporal_stride(vae))
         samples_BCTHW = encode_frames(vae, fitted_FHWC, progress(len(fitted_FHWC)))
         latent: dict[str, Any] = {"samples": samples_BCTHW, FPS: fps}
         if len(fitted_FHWC) > len(frames_FHWC):
@@ -74,15 +75,15 @@ class EncodeVideo(io.ComfyNode):
         return io.NodeOutput(latent, audio, fps)
 
 
-def fit_length(frames_FHWC: Tensor, fit: str) -> Tensor:
-    """A clip of 1 + 4k frames: the last repeated ("pad"), those over dropped ("trim"), or error."""
+def fit_length(frames_FHWC: Tensor, fit: str, stride: int = STRIDE) -> Tensor:
+    """1 + `stride` k frames: the last repeated ("pad"), those over dropped ("trim"), or error."""
     frames = len(frames_FHWC)
     if frames == 0:
         raise ValueError("The video has no frames; need at least one.")
-    over = (frames - 1) % STRIDE
+    over = (frames - 1) % stride
     if fit == "trim":
         return frames_FHWC[: frames - over]
     if fit == "pad":
-        return whole_groups(frames_FHWC)
-    latent_length(frames)
+        return whole_groups(frames_FHWC, stride)
+    latent_length(frames, stride)
     return frames_FHWC

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from ..models.cost import (
@@ -21,11 +21,13 @@ from ..models.cost import (
     sampling_seconds,
 )
 from ..models.device_speed import speed_of
-from ..models.timeline import pixel_frames
+from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .api import io
 from .clips import Latent, latent_length, mask_of, samples_of
 from .host import device as machine
+from .host.duck import temporal_stride
+from .host.facts import patch_of, stride_of
 
 GIB = 2**30
 
@@ -115,6 +117,7 @@ class Estimate:
     decode: int | None
     room: int | None
     warning: str
+    group: int = STRIDE  # pixel frames per latent frame
 
     @property
     def peak(self) -> int:
@@ -124,7 +127,7 @@ class Estimate:
         """Lines to read."""
         run, flops = self.run, run_flops(self.run)
         B, _, T, H, W = self.shape
-        size = f"{W * self.stride}x{H * self.stride}, {pixel_frames(T)} frames"
+        size = f"{W * self.stride}x{H * self.stride}, {pixel_frames(T, self.group)} frames"
         known = f", {run.known:,} of them known" if run.known else ""
         many = f", {B} videos" if B > 1 else ""
         decode = "" if self.decode is None else f"; decoding {gib(self.decode)}"
@@ -146,10 +149,12 @@ def estimate_run(
 ) -> Estimate:
     """The cost of denoising (width, height, frames) in pixels, or `latent` where there is one."""
     told = machine.describe(model)
+    told = replace(told, config=replace(told.config, patch=patch_of(model)))
     stride = told.stride if vae is None else host.spatial_stride(vae)
-    shape = latent_size(size, stride, told.config.out_channels, latent)
+    group = stride_of(model) if vae is None else temporal_stride(vae)
+    shape = latent_size(size, stride, told.config.out_channels, latent, group)
     passes = 1 if cfg == 1 else 2
-    known = 0 if latent is None else known_tokens(latent, told.config.patch)
+    known = 0 if latent is None else known_tokens(latent, told.config.patch, group)
     tokens = count_tokens(told.config, shape[2:])  # pyright: ignore
     run = Run(told.config, tokens, steps, passes, shape[0], known)
     name = machine.device_name(machine.compute_device())
@@ -169,27 +174,34 @@ def estimate_run(
         return max(told.weight_bytes + sampling, decoding or 0) <= (room or 0)
 
     peak = max(told.weight_bytes + work, decode or 0)
-    warning = "" if room is None or peak <= room else what_fits(shape, stride, fits)
+    warning = "" if room is None or peak <= room else what_fits(shape, stride, fits, group)
     seconds = sampling_seconds(run, speed, told.dtype.itemsize)
-    return Estimate(
-        run, shape, stride, name, speed, seconds, told.weight_bytes, work, decode, room, warning
-    )
+    weights = told.weight_bytes
+    told_all = run, shape, stride, name, speed, seconds, weights, work, decode, room, warning
+    return Estimate(*told_all, group)
 
 
 def latent_size(
-    size: tuple[int, int, int], stride: int, channels: int, latent: Latent | None
+    size: tuple[int, int, int],
+    stride: int,
+    channels: int,
+    latent: Latent | None,
+    group: int = STRIDE,
 ) -> tuple[int, ...]:
-    """B, C, T, H, W of the latent; sides that end within a cell count it whole."""
+    """B, C, T, H, W of the latent; sides that end within a cell count it whole.
+
+    A cell is `stride` pixels wide and high and `group` frames long.
+    """
     if latent is not None:
         return tuple(samples_of(latent).shape)
     width, height, frames = size
-    return 1, channels, latent_length(frames), ceil(height / stride), ceil(width / stride)
+    return 1, channels, latent_length(frames, group), ceil(height / stride), ceil(width / stride)
 
 
-def known_tokens(latent: Latent, patch: tuple[int, int, int]) -> int:
+def known_tokens(latent: Latent, patch: tuple[int, int, int], group: int = STRIDE) -> int:
     """Tokens of one video that the noise mask keeps whole; 0 without a mask."""
     samples = samples_of(latent)
-    mask = mask_of(latent, tuple(samples.shape))
+    mask = mask_of(latent, tuple(samples.shape), group)
     if mask is None:
         return 0
     T, H, W = samples.shape[2:]
@@ -200,13 +212,18 @@ def known_tokens(latent: Latent, patch: tuple[int, int, int]) -> int:
     return int((cells.amax((1, 3, 5)) == 0).sum())
 
 
-def what_fits(shape: tuple[int, ...], stride: int, fits: Callable[[tuple[int, ...]], bool]) -> str:
+def what_fits(
+    shape: tuple[int, ...],
+    stride: int,
+    fits: Callable[[tuple[int, ...]], bool],
+    group: int = STRIDE,
+) -> str:
     """One sentence: it will not fit, and the largest length, size or batch that would."""
     B, C, T, H, W = shape
     ways = []
     frames = largest(lambda t: fits((B, C, t, H, W)), T - 1)
     if frames:
-        ways.append(f"{pixel_frames(frames)} frames at this size")
+        ways.append(f"{pixel_frames(frames, group)} frames at this size")
 
     def scaled(columns: int) -> tuple[int, int]:
         return 2 * max(1, round(columns * H / W)), 2 * columns

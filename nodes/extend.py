@@ -9,6 +9,7 @@ from functools import partial
 
 from ..models.extend import extend_backwards, extend_forwards
 from ..models.journal import Journal
+from ..models.timeline import STRIDE
 from . import host
 from .api import io
 from .drift import drift_watch
@@ -114,7 +115,7 @@ class ExtendVideo(Stoppable, io.ComfyNode):
     def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
         whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
         clip = kept_of(whole, direction, from_frame)
-        job = prepare_extension(clip, extent_of(direction, seconds, settings))
+        job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
         each = seeds_of(seeds, seed)
 
         def work(journal):
@@ -153,7 +154,7 @@ class PrepareExtend(io.ComfyNode):
     def execute(cls, video, vae, direction, seconds, from_frame, **settings):
         whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
         clip = kept_of(whole, direction, from_frame)
-        job = prepare_extension(clip, extent_of(direction, seconds, settings))
+        job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
         if len(job.lengths()) > 1:
             raise ValueError(
                 f"Setting seconds is {seconds:g}, which takes {len(job.lengths())} windows; make it"
@@ -185,15 +186,15 @@ def kept_of(clip: Footage, direction: str, from_frame: int) -> Footage:
     return clip.part(0, from_frame + 1) if forwards else clip.part(from_frame, clip.frames)
 
 
-def extent_of(direction: str, seconds: float, settings: dict) -> Extent:
+def extent_of(direction: str, seconds: float, settings: dict, stride: int = STRIDE) -> Extent:
     check_choice("direction", direction, DIRECTIONS)
     model = settings["model"]
     context = settings["context"]
     return Extent(
         direction == "backwards",
         seconds,
-        window_latents(model, settings["window"]),
-        window_latents(model, context, "context") if context else 0,
+        window_latents(model, settings["window"], stride=stride),
+        window_latents(model, context, "context", stride) if context else 0,
         check_rate("generate_fps", settings["generate_fps"] or facts_of(model).fps),
     )
 

@@ -72,13 +72,13 @@ def prepare_extension(clip: Footage, extent: Extent) -> Extension:
     made = ceil(shown * extent.fps / clip.fps - 1e-6)
     if extent.backwards:
         known = beginning_of(clip, extent)
-        new = ceil((made + lost_frames(clip)) / STRIDE)
-        context = context_latents(extent, known.shape[2], new)
+        new = ceil((made + lost_frames(clip)) / clip.stride)
+        context = context_latents(extent, known.shape[2], new, clip.stride)
         front = known if known.shape[2] + new <= extent.window else known[:, :, :context]
     else:
         known, places = ending_of(clip, extent)
-        new = ceil(made / STRIDE)
-        context = context_latents(extent, known.shape[2], new)
+        new = ceil(made / clip.stride)
+        context = context_latents(extent, known.shape[2], new, clip.stride)
         front = front_of(known, new, extent.window, context, partial(own_still, clip, places))
     job = Extension(clip, extent, known, front, new, shown, context)
     job.lengths()  # that windows and context leave room for each other
@@ -86,12 +86,12 @@ def prepare_extension(clip: Footage, extent: Extent) -> Extension:
 
 
 def ending_of(clip: Footage, extent: Extent) -> tuple[Tensor, list[int]]:
-    """Latents of the clip's end, and which 1 + 4k of its frames, at the fps, they stand for."""
+    """Latents of the clip's end, and which of its frames, at the fps, they stand for."""
     if clip.latent_1CTHW is not None:
         return clip.latent_1CTHW, list(range(clip.frames))
-    wanted = extent.window * STRIDE if extent.fps != clip.fps else clip.frames
+    wanted = extent.window * clip.stride if extent.fps != clip.fps else clip.frames
     places = frames_back(clip.frames, clip.fps, extent.fps, wanted)
-    places = places[(len(places) - 1) % STRIDE :]
+    places = places[(len(places) - 1) % clip.stride :]
     contiguous = places == list(range(places[0], clip.frames))  # a view then, no copy of the clip
     frames_FHWC = clip.frames_FHWC[places[0] :] if contiguous else clip.frames_FHWC[places]
     return encode_clip(clip.vae, frames_FHWC), places
@@ -103,21 +103,21 @@ def has_suffix(clip: Footage) -> bool:
 
 
 def lost_frames(clip: Footage) -> int:
-    """How many frames, of four for each latent made before a clip, do not come before it.
+    """How many frames, of a group for each latent made before a clip, do not come before it.
 
     Latent 0 is a single frame, and a LATENT's own first frame is made anew.
     """
-    return 3 + has_suffix(clip)
+    return clip.stride - 1 + has_suffix(clip)
 
 
 def beginning_of(clip: Footage, extent: Extent) -> Tensor:
-    """The latents, without an image latent, of the clip's first 4k frames at the fps."""
+    """The latents, without an image latent, of the clip's first groups of frames at the fps."""
     if clip.latent_1CTHW is not None and has_suffix(clip):
         return clip.latent_1CTHW[:, :, 1:]
-    wanted = extent.window * STRIDE if extent.fps != clip.fps else clip.frames
-    last = clip.frames - 1
+    stride, last = clip.stride, clip.frames - 1
+    wanted = extent.window * stride if extent.fps != clip.fps else clip.frames
     places = [last - p for p in frames_back(clip.frames, clip.fps, extent.fps, wanted)][::-1]
-    places = places[: len(places) // STRIDE * STRIDE] or (places + [places[-1]] * STRIDE)[:STRIDE]
+    places = places[: len(places) // stride * stride] or (places + [places[-1]] * stride)[:stride]
     if places == list(range(len(places))):  # a view: no second copy of the clip
         return encode_ending(clip.vae, clip.frames_FHWC[: len(places)])
     return encode_ending(clip.vae, clip.frames_FHWC[places])
@@ -125,7 +125,7 @@ def beginning_of(clip: Footage, extent: Extent) -> Tensor:
 
 def own_still(clip: Footage, places: list[int], latent_1CTHW: Tensor) -> Tensor:
     """As `still_of` for latents of the clip's own frames `places`: no need to decode them."""
-    last = places[pixel_frames(latent_1CTHW.shape[2]) - 1]
+    last = places[pixel_frames(latent_1CTHW.shape[2], clip.stride) - 1]
     return encode_clip(clip.vae, clip.frames_FHWC[last : last + 1])
 
 
@@ -134,12 +134,12 @@ def still_of(clip: Footage, latent_1CTHW: Tensor) -> Tensor:
     return last_frame_as_image(clip.vae, latent_1CTHW)
 
 
-def context_latents(extent: Extent, known: int, new: int) -> int:
+def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) -> int:
     """Latent frames that a window knows of those before it; the first has what there are.
 
     Where the setting is 0, a little less is known if so one window can make all `new` ones.
     """
-    asked, window = pixel_frames(extent.context), pixel_frames(extent.window)
+    asked, window = (pixel_frames(latents, stride) for latents in (extent.context, extent.window))
     if extent.context > known:
         raise ValueError(
             f"Setting context is {asked} frames, {extent.context} latents, and the clip has {known}"
@@ -184,10 +184,10 @@ def seams_of(job: Extension) -> tuple[int, ...]:
     rate = clip.fps / job.extent.fps
     if not job.extent.backwards:
         ends = accumulate(lengths[:-1], initial=0)
-        seams = (clip.frames + round(STRIDE * end * rate) for end in ends)
+        seams = (clip.frames + round(clip.stride * end * rate) for end in ends)
         return *clip.seams, *(seam for seam in seams if seam < clip.frames + job.shown)
     kept = accumulate(length - 1 for length in lengths[:-1])  # each lost its image to the next
-    back = [STRIDE * latents - has_suffix(clip) for latents in kept]
+    back = [clip.stride * latents - has_suffix(clip) for latents in kept]
     seams = [job.shown - round(frames * rate) for frames in reversed(back)]
     own = (job.shown + seam for seam in (0, *clip.seams))
     return tuple(seam for seam in (*seams, *own) if seam > 0)
@@ -196,17 +196,18 @@ def seams_of(job: Extension) -> tuple[int, ...]:
 def made_after(job: Extension, latent: Tensor) -> Made:
     """The new frames that follow the clip."""
     clip, extent = job.clip, job.extent
-    places, count = None, min(job.shown, STRIDE * job.new)
+    made = clip.stride * job.new
+    places, count = None, min(job.shown, made)
     if extent.fps != clip.fps:
-        places, count = places_after(job.shown, clip.fps, extent.fps), STRIDE * job.new
-    first = pixel_frames(job.front_1CTHW.shape[2])
+        places, count = places_after(job.shown, clip.fps, extent.fps), made
+    first = pixel_frames(job.front_1CTHW.shape[2], clip.stride)
     return Made(latent, first, count, clip.frames_FHWC[-1], shown=places, size=clip.size)
 
 
 def made_before(job: Extension, latent: Tensor) -> Made:
     """The new frames that lead to the clip."""
     clip, extent = job.clip, job.extent
-    made = STRIDE * job.new - lost_frames(clip)
+    made = clip.stride * job.new - lost_frames(clip)
     places, first, count = None, made - job.shown, job.shown
     if extent.fps != clip.fps:
         back = places_after(job.shown, clip.fps, extent.fps)
@@ -219,7 +220,7 @@ def shortened(job: Extension, new: int) -> Extension:
     """The job of which only `new` latents were made."""
     if new == job.new:
         return job
-    made = STRIDE * new - (lost_frames(job.clip) if job.extent.backwards else 0)
+    made = job.clip.stride * new - (lost_frames(job.clip) if job.extent.backwards else 0)
     shown = int(made * job.clip.fps / job.extent.fps + 1e-6)
     return replace(job, new=new, shown=min(job.shown, shown))
 
@@ -230,7 +231,7 @@ def report_of(job: Extension) -> str:
     way = "backwards" if extent.backwards else "forwards"
     windows, knows = len(job.lengths()), job.front_1CTHW.shape[2]
     knows = min(job.context, knows) if windows > 1 else knows
-    knows = STRIDE * knows if extent.backwards else pixel_frames(knows)
+    knows = clip.stride * knows if extent.backwards else pixel_frames(knows, clip.stride)
     lines = [
         f"Extended {way} by {job.shown} frames ({job.shown / clip.fps:.2f} s at {clip.fps:g} fps)"
         f" in {windows} window{'s' * (windows != 1)}; each knows {knows} frame{'s' * (knows != 1)}"

@@ -15,15 +15,17 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from ..models.assembly import Piece, crop, pad_to, play
-from ..models.timeline import STRIDE, pixel_frames
+from ..models.timeline import pixel_frames
 from . import host
 from .api import Input
 from .clips import DEFAULT_FPS, FPS, SEAMS, real_frames, samples_of, shown_size
+from .host.duck import temporal_stride
 from .sound import place
 from .video import LazyVideo
 
 SAME_RATE = 0.02  # rates that differ by less count as one, as 29.97 and 30 do
 PATCH = 2  # latent rows and columns of a patch, of Blockworld and Wan alike
+WIDE = 32  # pixels of a latent cell, as LTX's, that is a patch by itself
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Footage:
         return len(self.frames_FHWC)
 
     @property
+    def stride(self) -> int:
+        """Frames that a latent frame stands for, after the first."""
+        return temporal_stride(self.vae)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.frames_FHWC.shape[1], self.frames_FHWC.shape[2]
@@ -54,9 +61,9 @@ class Footage:
         """Frames first .. stop - 1, with their sound; latents as far as they hold just those."""
         if (first, stop) == (0, self.frames):
             return self
-        latent = None
-        if self.latent_1CTHW is not None and first == 0 and (stop - 1) % STRIDE == 0:
-            latent = self.latent_1CTHW[:, :, : (stop - 1) // STRIDE + 1]
+        latent, stride = None, self.stride
+        if self.latent_1CTHW is not None and first == 0 and (stop - 1) % stride == 0:
+            latent = self.latent_1CTHW[:, :, : (stop - 1) // stride + 1]
         audio = place(self.audio, -first / self.fps, (stop - first) / self.fps)
         frames_FHWC = self.frames_FHWC[first:stop]
         seams = tuple(seam - first for seam in self.seams if first < seam < stop)
@@ -86,15 +93,16 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
             " (Latent From Batch picks one)."
         )
     rows, columns = samples.shape[3:]
-    if rows % PATCH or columns % PATCH:
+    patch, stride = patch_of(vae), temporal_stride(vae)
+    if rows % patch or columns % patch:
         raise ValueError(
-            f"The latent has {rows} rows and {columns} columns; need multiples of {PATCH}: make it"
+            f"The latent has {rows} rows and {columns} columns; need multiples of {patch}: make it"
             f" of frames whose sides are multiples of {grid_of(vae)} pixels."
         )
     decoded_FHWC = torch.cat(list(host.decode_frames(vae, samples)))
     size = shown_size(video, (rows, columns), decoded_FHWC.shape[1] // rows, grid_of(vae))
-    frames_FHWC = crop(decoded_FHWC, size)[: real_frames(video)]
-    whole = len(frames_FHWC) == pixel_frames(samples.shape[2])
+    frames_FHWC = crop(decoded_FHWC, size)[: real_frames(video, stride)]
+    whole = len(frames_FHWC) == pixel_frames(samples.shape[2], stride)
     latent = samples.float().cpu() if whole else None
     fps = check_rate("fps", video.get(FPS) or fps or DEFAULT_FPS)
     seams = tuple(seam for seam in video.get(SEAMS, ()) if 0 < seam < len(frames_FHWC))
@@ -144,26 +152,31 @@ def same_rate(fps: float, other: float) -> bool:
     return abs(fps / other - 1) < SAME_RATE
 
 
+def patch_of(vae: Any) -> int:
+    """Latent rows and columns of a patch; a cell as wide as LTX's is one by itself."""
+    return 1 if host.spatial_stride(vae) >= WIDE else PATCH
+
+
 def grid_of(vae: Any) -> int:
     """Pixels that frames must be multiples of: a patch of latent cells."""
-    return PATCH * host.spatial_stride(vae)
+    return patch_of(vae) * host.spatial_stride(vae)
 
 
 def encode_clip(vae: Any, frames_FHWC: Tensor) -> Tensor:
-    """The latents_1CTHW of 1 + 4k frames of any size, padded to whole patches."""
+    """The latents_1CTHW of 1 + stride * k frames of any size, padded to whole patches."""
     padded = pad_to(frames_FHWC, grid_of(vae))
     return host.encode_frames(vae, padded, host.progress(len(padded))).float().cpu()
 
 
 def encode_ending(vae: Any, frames_FHWC: Tensor, lead: int = 2) -> Tensor:
-    """The latents_1CTHW of 4k frames that stand at the end of a sequence, as `encode_suffix` does.
+    """The latents_1CTHW of whole groups of frames that end a sequence, as `encode_suffix` does.
 
     The frames are copied once, behind their lead-in, and reach the VAE as they are.
     """
-    frames = len(frames_FHWC)
-    if frames < STRIDE or frames % STRIDE:
-        raise ValueError(f"An ending of {frames} frames: the count must be a multiple of {STRIDE}.")
-    still_FHWC = frames_FHWC[:1].expand(1 + STRIDE * lead, -1, -1, -1)
+    frames, stride = len(frames_FHWC), temporal_stride(vae)
+    if frames < stride or frames % stride:
+        raise ValueError(f"An ending of {frames} frames: the count must be a multiple of {stride}.")
+    still_FHWC = frames_FHWC[:1].expand(1 + stride * lead, -1, -1, -1)
     return encode_clip(vae, torch.cat((still_FHWC, frames_FHWC)))[:, :, lead + 1 :]
 
 

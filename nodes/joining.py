@@ -72,7 +72,7 @@ class Joint:
     @property
     def made(self) -> int:
         """Frames that the new part has at the rate it is made at."""
-        return STRIDE * self.new - self.lead
+        return self.a.stride * self.new - self.lead
 
     @property
     def places(self) -> tuple[float, ...] | None:
@@ -104,8 +104,8 @@ def extent_from(settings: dict[str, Any], seconds: float, *clips: Footage) -> Ex
     if not 0 < seconds <= 600:
         raise ValueError(f"Setting seconds is {seconds:g}; need more than 0 and at most 600.")
     model, context = settings["model"], settings["context"]
-    window = window_latents(model, settings["window"])
-    known = window_latents(model, context, "context") if context else 0
+    window = window_latents(model, settings["window"], stride=clips[0].stride)
+    known = window_latents(model, context, "context", clips[0].stride) if context else 0
     fps = settings["generate_fps"] or facts_of(model).fps
     if any(clip.latent_1CTHW is not None for clip in clips) or same_rate(clips[0].fps, fps):
         fps = clips[0].fps
@@ -135,16 +135,16 @@ def conform(clip: Footage, like: Footage, fit: str) -> tuple[Footage, tuple[str,
     return replace(clip, fps=like.fps), tuple(notes)
 
 
-def new_latents(extent: Extent, lead: int = 0) -> int:
+def new_latents(extent: Extent, lead: int = 0, stride: int = STRIDE) -> int:
     """Latents whose frames last about as long as asked for, at least one."""
-    return max(int((extent.seconds * extent.fps + lead) / STRIDE + 0.5), 1)
+    return max(int((extent.seconds * extent.fps + lead) / stride + 0.5), 1)
 
 
 def prepare_bridge(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Joint:
     """A, new time, and B."""
     lead = int(has_suffix(b))
     known, tail = ending_of(a, extent), beginning_of(b, extent)
-    return around(a, b, extent, known, tail, new_latents(extent, lead), lead, **rest)
+    return around(a, b, extent, known, tail, new_latents(extent, lead, a.stride), lead, **rest)
 
 
 def prepare_loop(clip: Footage, extent: Extent, crossfade: float) -> Joint:
@@ -158,7 +158,7 @@ def prepare_loop(clip: Footage, extent: Extent, crossfade: float) -> Joint:
             "The input video has 1 frame; a loop needs at least 2: connect a longer clip, or make"
             " one of it with Extend Video."
         )
-    seen = ceil(extent.window * STRIDE * clip.fps / extent.fps)
+    seen = ceil(extent.window * clip.stride * clip.fps / extent.fps)
     start = replace(clip, latent_1CTHW=None, frames_FHWC=clip.frames_FHWC[:seen])
     return prepare_bridge(clip, start, extent, loop=True, crossfade=crossfade)
 
@@ -183,7 +183,7 @@ def around(
             f"The latents of A and B have {tuple(known_1CTHW.shape[3:])} and"
             f" {tuple(tail_1CTHW.shape[3:])} rows and columns; decode B first (Decode Video)."
         )
-    context_latents(extent, known_1CTHW.shape[2], new)
+    context_latents(extent, known_1CTHW.shape[2], new, a.stride)
     if extent.context > tail_1CTHW.shape[2]:
         raise ValueError(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"
@@ -245,9 +245,9 @@ def plan_of(job: Joint) -> Plan:
 
 def made_between(job: Joint, latent_1CTHW: Tensor) -> Made:
     """The new frames."""
-    first, size = pixel_frames(job.front_1CTHW.shape[2]), job.a.size
+    first = pixel_frames(job.front_1CTHW.shape[2], job.a.stride)
     ends = job.before[-1], job.after[0]
-    return Made(latent_1CTHW, first, job.made, *ends, shown=job.places, size=size)
+    return Made(latent_1CTHW, first, job.made, *ends, shown=job.places, size=job.a.size)
 
 
 def sound_of(job: Joint) -> dict | None:
@@ -263,7 +263,7 @@ def sound_of(job: Joint) -> dict | None:
 
 def seams_of(job: Joint) -> tuple[int, ...]:
     """The frames at which another part begins: A's and B's own, each window, and B."""
-    rate, first = STRIDE * job.a.fps / job.extent.fps, len(job.before)
+    rate, first = job.a.stride * job.a.fps / job.extent.fps, len(job.before)
     ends = accumulate(job.lengths()[:-1], initial=0)
     starts = [first + round(end * rate) for end in ends]
     after = first + job.shown

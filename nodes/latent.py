@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from ..models.timeline import STRIDE
 from ..models.video_vae import nearest_valid
 from . import host
 from .api import io
 from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
-from .footage import PATCH
+from .footage import grid_of
+from .host.duck import temporal_stride
 
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
 CUSTOM = "width x height"
@@ -30,15 +32,12 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Cells:
-    """What a latent is made of: its channels, and the pixels across one of its cells."""
+    """What a latent is made of: channels, pixels and frames of a cell, pixels across a token."""
 
     channels: int = 16
     stride: int = 8
-
-    @property
-    def grid(self) -> int:
-        """Pixels per token each way."""
-        return PATCH * self.stride
+    grid: int = 16
+    frames: int = STRIDE
 
 
 USUAL = Cells()  # of Blockworld and Wan 2.1
@@ -126,7 +125,7 @@ class EmptyVideoLatent(io.ComfyNode):
     def execute(cls, aspect, width, height, length_in, seconds, frames, fps, batch_size, vae=None):
         cells = USUAL if vae is None else cells_of(vae)
         width, height = frame_size(aspect, width, height, cells)
-        frames = frames_for(seconds, fps) if length_in == "seconds" else frames
+        frames = frames_for(seconds, fps, cells.frames) if length_in == "seconds" else frames
         samples = torch.zeros(latent_shape(width, height, frames, batch_size, cells))
         latent = {"samples": samples, "downscale_ratio_spacial": cells.stride, FPS: fps}
         return io.NodeOutput(latent, frames, fps)
@@ -140,7 +139,7 @@ def cells_of(vae: Any) -> Cells:
             f"The VAE, {type(vae).__name__}, does not say how many channels its latents have;"
             " connect one from Load Video VAE, Load Blockworld or core's Load VAE."
         )
-    return Cells(channels, stride)
+    return Cells(channels, stride, grid_of(vae), temporal_stride(vae))
 
 
 def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tuple[int, int]:
@@ -169,7 +168,7 @@ def latent_shape(
     if batch < 1:
         raise ValueError(f"A batch has at least one video; got {batch}.")
     rows, columns = height // cells.stride, width // cells.stride
-    shape = (batch, cells.channels, latent_length(frames), rows, columns)
+    shape = (batch, cells.channels, latent_length(frames, cells.frames), rows, columns)
     values = torch.Size(shape).numel()
     if values > LARGEST:
         raise ValueError(

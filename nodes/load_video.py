@@ -9,6 +9,7 @@ from .api import io
 from .host import device
 
 MODELS, VAES = "diffusion_models", "vae"  # ComfyUI's folders
+HALVES = ["auto", "high", "low"]
 DTYPES = ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]
 ABILITIES = {
     "wan2.1-t2v": "text to video",
@@ -47,6 +48,15 @@ class LoadVideoModel(io.ComfyNode):
                     tooltip="Number format of the weights. auto: what the file and the device are"
                     " best at; fp8 halves the memory of a 16-bit file.",
                 ),
+                io.Combo.Input(
+                    "half",
+                    options=HALVES,
+                    default="auto",
+                    optional=True,
+                    tooltip="Which half of Wan 2.2 14B, high or low noise, to load of a file that"
+                    " holds both, or that a file is whose name does not say. auto: by its names.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -59,8 +69,9 @@ class LoadVideoModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name, dtype="auto"):
-        file = find_video_model(host.model_path(MODELS, model_name))
+    def execute(cls, model_name, dtype="auto", half="auto"):
+        path = host.model_path(MODELS, model_name)
+        file = find_video_model(path, "" if half == "auto" else half)
         check_family(file)
         model = host.load_video(file, dtype)
         info = describe(file, device.describe(model).weight_bytes)

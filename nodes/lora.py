@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from . import host
 from .api import io
+from .host.native import half_of
+
+HALVES = ["auto", "high", "low"]
 
 
 class LoadVideoLora(io.ComfyNode):
@@ -34,6 +37,15 @@ class LoadVideoLora(io.ComfyNode):
                     tooltip="How much of the LoRA is added; 0 leaves the model as it is and a"
                     " negative strength turns its effect round.",
                 ),
+                io.Combo.Input(
+                    "half",
+                    options=HALVES,
+                    default="auto",
+                    optional=True,
+                    tooltip="Of a file for both halves of Wan 2.2, which one the model is: high or"
+                    " low noise. auto: as its own file's name says. No effect on other files.",
+                    advanced=True,
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -44,5 +56,7 @@ class LoadVideoLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, lora_name, strength):
-        return io.NodeOutput(host.add_lora(model, host.model_path("loras", lora_name), strength))
+    def execute(cls, model, lora_name, strength, half="auto"):
+        path = host.model_path("loras", lora_name)
+        half = half_of(model) if half == "auto" else half
+        return io.NodeOutput(host.add_lora(model, path, strength, half))

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..models.patch_picture import principal_colours
 from ..models.patches import unpatchify
 from ..models.selection import patch_frames
-from ..models.timeline import STRIDE
+from ..models.timeline import latent_of_frame
 from .api import Input
 from .patched import clip_frames
 from .types import PatchedLatent
@@ -27,11 +27,11 @@ TALLEST = 16384  # pixels of the sheet
 
 def frames_of(patches: PatchedLatent, item: int, frames: Any) -> Tensor:
     """Pictures (F,H,W,3) of every pixel frame: those of the clip, or of the latent's colours."""
-    real, clip = clip_frames(patches)
+    (real, _), clip = clip_frames(patches), patches.frames
     if frames is None:
         one_1LP = patches.tokens_BLP[item : item + 1]
         colours_THW3 = principal_colours(unpatchify(one_1LP, patches.grid)[0])
-        return colours_THW3[(torch.arange(clip) + STRIDE - 1) // STRIDE]
+        return colours_THW3[[latent_of_frame(at, patches.stride) for at in range(clip)]]
     images = frames.get_components().images if isinstance(frames, Input.Video) else frames
     if len(images) not in (real, clip):
         raise ValueError(
@@ -49,7 +49,7 @@ def brush_view(patches: PatchedLatent, frames: Any) -> dict[str, list[dict[str, 
     `picture`: the last frame of each time of the first video, one below the other, as a data URL.
     """
     grid = patches.grid
-    spans = [patch_frames(grid, time) for time in range(grid.t)]
+    spans = [patch_frames(grid, time, patches.stride) for time in range(grid.t)]
     shown_THW3 = frames_of(patches, 0, frames)[[last for _, last in spans]]
     picture = sheet(shown_THW3, ".png" if frames is None else ".jpg")
     view = {"t": grid.t, "h": grid.h, "w": grid.w, "spans": spans, "picture": picture}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..models.patches import unpatchify
-from ..models.timeline import pixel_frames
 from .clips import real_frames
 from .types import PatchedLatent
 
@@ -24,9 +23,8 @@ def channels(patches: PatchedLatent) -> int:
 def clip_frames(patches: PatchedLatent) -> tuple[int, int]:
     """Pixel frames of the clip, without and with the padding at its end."""
     samples_BCTHW = unpatchify(patches.tokens_BLP, patches.grid)
-    return real_frames({**patches.rest, "samples": samples_BCTHW}), pixel_frames(
-        samples_BCTHW.shape[2]
-    )
+    latent = {**patches.rest, "samples": samples_BCTHW}
+    return real_frames(latent, patches.stride), patches.frames
 
 
 def size_of(patches: PatchedLatent) -> str:

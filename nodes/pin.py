@@ -10,15 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.pins import Pin, cells_of_region, pin_at, pinned_mask, pinned_twice, put_pin
+from ..models.pins import (
+    Pin,
+    cells_of_region,
+    frames_held,
+    pin_at,
+    pinned_mask,
+    pinned_twice,
+    put_pin,
+)
 from . import host
 from .api import io
 from .clips import Latent, mask_of, real_frames, samples_of
 from .fitting import FITS, fit_frames, fit_with_edges
-from .footage import PATCH, check_frames, encode_clip, encode_ending, grid_of
+from .footage import check_frames, encode_clip, encode_ending, grid_of, patch_of
+from .host.duck import temporal_stride
+from .host.shown import SHOWN, Shown
 
 PINS = "video_pins"  # of a LATENT: (first, last) pixel frames of every pin, for messages
 NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
+COUNTS = {4: "Four", 6: "Six", 8: "Eight"}
 SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
 
 
@@ -111,27 +122,30 @@ def pin_images(
     images_FHWC = images_FHWC[..., :3]
     check_frames(images_FHWC)
     samples = samples_of(latent, host.latent_channels(vae))
-    H, W = samples.shape[-2:]
+    (H, W), stride = samples.shape[-2:], temporal_stride(vae)
     size = H * host.spatial_stride(vae), W * host.spatial_stride(vae)
-    pin = pin_at(frame, len(images_FHWC), real_frames(latent))
+    pin = pin_at(frame, len(images_FHWC), real_frames(latent, stride), stride)
     images_FHWC = images_FHWC[..., :3].float().cpu()
     region_FHW = region_of(images_FHWC, mask, size, fit)
     cells_THW = cells_of_region(region_FHW, pin, grid_of(vae))
-    pinned_THW = pinned_mask(cells_THW, strength, (H, W), PATCH)
+    pinned_THW = pinned_mask(cells_THW, strength, (H, W), patch_of(vae))
     if not (pinned_THW < 1).any():
         raise ValueError(
             f"The mask covers no whole patch of {grid_of(vae)}x{grid_of(vae)} pixels, so nothing"
             " would be pinned: paint a larger area (1 = pinned), invert it, or disconnect it."
         )
-    before = mask_of(latent, samples.shape)
+    before = mask_of(latent, samples.shape, stride)
     before = torch.ones_like(samples[:, :1]) if before is None else before.to(samples.device)
     known = tuple(latent.get(PINS, ()))
     check_free(before, pin, pinned_THW.to(before), known)
-    encoded = encode_pin(vae, fit_with_edges(images_FHWC, size, fit), pin)[..., :H, :W]
-    values = put_pin(samples, before, pin, encoded.to(samples), pinned_THW.to(before))
+    fitted_FHWC = fit_with_edges(images_FHWC, size, fit)
+    encoded = encode_pin(vae, fitted_FHWC, pin)[..., :H, :W].to(samples)
+    values = put_pin(samples, before, pin, encoded, pinned_THW.to(before))
+    shown = Shown(pin.frame, fitted_FHWC, pin.first, encoded, pinned_THW == 0)
     rest = {name: value for name, value in latent.items() if name != "downscale_ratio_spacial"}
     pins = (*known, (pin.own[0], pin.own[-1]))
     made = {**rest, "samples": values[0], "noise_mask": values[1], PINS: pins}
+    made[SHOWN] = (*latent.get(SHOWN, ()), shown)
     return made, report_of(pin, strength, bool((pinned_THW == 1).any()))
 
 
@@ -171,7 +185,7 @@ def check_free(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor, known: tuple) -
     latent = pinned_twice(mask_B1THW, pin, pinned_THW)
     if latent is None:
         return
-    group = Pin(0, 0, latent, latent + 1, ()).held
+    group = frames_held(latent, latent + 1, pin.stride)
     near = [span(*pin) for pin in known if pin[0] <= group[-1] and pin[1] >= group[0]]
     raise ValueError(
         f"Setting frame pins {span(pin.own[0], pin.own[-1])} where"
@@ -196,8 +210,8 @@ def report_of(pin: Pin, strength: float, partly: bool) -> str:
     extra = [at for at in pin.held if at not in pin.own]
     if extra:
         lines.append(
-            f"Four frames are one latent frame: frames {span(pin.held[0], pin.held[-1])} are pinned"
-            f" together, and the nearest image stands for frame{'s' * (len(extra) > 1)}"
-            f" {', '.join(map(str, extra))}."
+            f"{COUNTS.get(pin.stride, pin.stride)} frames are one latent frame: frames"
+            f" {span(pin.held[0], pin.held[-1])} are pinned together, and the nearest image stands"
+            f" for frame{'s' * (len(extra) > 1)} {', '.join(map(str, extra))}."
         )
     return "\n".join(lines)

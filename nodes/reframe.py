@@ -175,9 +175,9 @@ def reframing_of(video, vae, settings: dict) -> tuple[Framing, int, int]:
     """The framing, and a window's length and context in latent frames."""
     model = settings["model"]
     clip: Footage = read_footage(video, vae, settings["fps"], settings.get("audio"))
-    window = window_latents(model, settings["window"])
+    window = window_latents(model, settings["window"], stride=clip.stride)
     framing = frame_clip(clip, settings, facts_of(model).fps)
-    return framing, window, known_latents(settings, window)
+    return framing, window, known_latents(settings, window, clip.stride)
 
 
 def generate(plan: Plan, seed: int, settings: dict, window: int, context: int) -> dict:

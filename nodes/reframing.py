@@ -17,7 +17,7 @@ from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
 from .clips import FPS, FRAMES, Latent
 from .fitting import surround
-from .footage import PATCH, Footage, encode_clip, grid_of, same_rate
+from .footage import Footage, encode_clip, grid_of, patch_of, same_rate
 from .types import Plan
 
 CUSTOM = "width x height"
@@ -108,7 +108,7 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
         return plan_of_crop(job)
     latent = with_own_latents(job, encode_surrounded(job))
     share_1HW = kept_shares(job.rows, job.columns, job.feather)
-    mask = mask_outside(share_1HW, latent, host.spatial_stride(clip.vae), PATCH)
+    mask = mask_outside(share_1HW, latent, host.spatial_stride(clip.vae), patch_of(clip.vae))
     if mask.all():
         raise ValueError(
             f"The kept part of the clip is {job.columns.length}x{job.rows.length} pixels and holds"
@@ -118,10 +118,10 @@ def plan_of(job: Framing, window: int, context: int) -> Plan:
     kept = {"kept_FHWC": job.own_FHWC, "kept_FHW": share_1HW, "kept_at": job.place}
     made = Made(latent, 0, clip.frames, **kept, size=job.size)
     starts = window_starts(latent.shape[2], window, context)
-    seams = (*clip.seams, *(first_pixel_frame(start) for start in starts[1:]))
+    seams = (*clip.seams, *(first_pixel_frame(start, clip.stride) for start in starts[1:]))
     return Plan(
         clip.vae,
-        with_length(canvas, clip.frames),
+        with_length(canvas, clip.frames, clip.stride),
         (slice(None),),
         (made,),
         clip.fps,
@@ -137,25 +137,27 @@ def encode_surrounded(job: Framing) -> Tensor:
 
     Only here are there frames of that size, for as long as it takes.
     """
-    around_FHWC = surround(whole_groups(job.own_FHWC), job.size, *job.place)
+    own_FHWC = whole_groups(job.own_FHWC, job.clip.stride)
+    around_FHWC = surround(own_FHWC, job.size, *job.place)
     return encode_clip(job.clip.vae, around_FHWC)
 
 
 def plan_of_crop(job: Framing) -> Plan:
     """The plan for a frame inside the clip's: nothing is generated."""
     clip = job.clip
-    latent = with_own_latents(job, encode_clip(clip.vae, whole_groups(job.own_FHWC)))
+    own_FHWC = whole_groups(job.own_FHWC, clip.stride)
+    latent = with_own_latents(job, encode_clip(clip.vae, own_FHWC))
     canvas: Latent = {"samples": latent, "noise_mask": torch.zeros_like(latent[:, :1])}
-    canvas = with_length({**canvas, FPS: clip.fps}, clip.frames)
+    canvas = with_length({**canvas, FPS: clip.fps}, clip.frames, clip.stride)
     pieces = (Given(job.own_FHWC),)
     report = report_of(job, 0)
     parts = (slice(None),)
     return Plan(clip.vae, canvas, parts, pieces, clip.fps, job.size, clip.audio, clip.seams, report)
 
 
-def with_length(latent: Latent, frames: int) -> Latent:
+def with_length(latent: Latent, frames: int, stride: int = STRIDE) -> Latent:
     """The LATENT, which says how many of its frames are the clip where the last are padding."""
-    return latent if (frames - 1) % STRIDE == 0 else {**latent, FRAMES: frames}
+    return latent if (frames - 1) % stride == 0 else {**latent, FRAMES: frames}
 
 
 def with_own_latents(job: Framing, latent_1CTHW: Tensor) -> Tensor:

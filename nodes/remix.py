@@ -140,7 +140,8 @@ class PrepareRemix(io.ComfyNode):
     @classmethod
     def execute(cls, video, vae, model, window, **settings):
         clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
-        remix, size = prepare_remix(clip, settings.get("mask")), window_latents(model, window)
+        remix = prepare_remix(clip, settings.get("mask"))
+        size = window_latents(model, window, stride=clip.stride)
         if remix.source_1CTHW.shape[2] > size:
             raise ValueError(
                 f"The clip has {clip.frames} frames, more than one window; make the window longer"
@@ -191,5 +192,6 @@ def way_of(sampling: Sampling, settings: dict) -> Callable[[float, Journal | Non
 
 def sizes(remix: Remix, settings: dict) -> tuple[int, int]:
     """Latent frames of a window, and those that it knows of the window before."""
-    window = window_latents(settings["model"], settings["window"])
-    return window, known_latents(settings, window)
+    stride = remix.clip.stride
+    window = window_latents(settings["model"], settings["window"], stride=stride)
+    return window, known_latents(settings, window, stride)

@@ -18,7 +18,7 @@ from ..models.flow import DenoiseState, finish
 from ..models.guidance import Denoiser
 from ..models.journal import Journal
 from ..models.remix import Remake, edit_step, remix_lengths, start_edit
-from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
+from ..models.timeline import first_pixel_frame, pixel_frames, whole_groups
 from . import host
 from .clips import FPS, FRAMES, mask_of
 from .footage import Footage, encode_clip, grid_of
@@ -40,16 +40,17 @@ class Remix:
 
 
 def prepare_remix(clip: Footage, mask: Tensor | None) -> Remix:
-    """The clip's latents, the last frame repeated to make 1 + 4k, and the mask on their grid."""
-    source = clip.latent_1CTHW
+    """The clip's latents, the last frame repeated to make whole groups, and the mask on their
+    grid."""
+    source, stride = clip.latent_1CTHW, clip.stride
     if source is None:
-        source = encode_clip(clip.vae, whole_groups(clip.frames_FHWC))
+        source = encode_clip(clip.vae, whole_groups(clip.frames_FHWC, stride))
     if mask is None:
         return Remix(clip, source, torch.ones_like(source[:, :1]), None)
     mask_FHW = checked_mask(mask, clip)
-    grown = mask_FHW if len(mask_FHW) == 1 else whole_groups(mask_FHW)
+    grown = mask_FHW if len(mask_FHW) == 1 else whole_groups(mask_FHW, stride)
     padded = pad_to(grown[..., None], grid_of(clip.vae))[..., 0]
-    cells = mask_of({"noise_mask": padded}, tuple(source.shape))
+    cells = mask_of({"noise_mask": padded}, tuple(source.shape), stride)
     assert cells is not None  # there is a noise mask
     return Remix(clip, source, cells, kept_share(mask_FHW))
 
@@ -82,12 +83,12 @@ def remix_plan(remix: Remix, report: str, lengths: list[int] | None = None) -> P
     """How the remade latents become the clip; frames that are kept show as they were given."""
     clip, source = remix.clip, remix.source_1CTHW
     latent = {"samples": source, "noise_mask": remix.mask_11THW, FPS: clip.fps}
-    if (source.shape[2] - 1) * STRIDE + 1 != clip.frames:
+    if pixel_frames(source.shape[2], clip.stride) != clip.frames:
         latent[FRAMES] = clip.frames
     kept = None if remix.kept_FHW is None else clip.frames_FHWC
     piece = Made(source, 0, clip.frames, kept_FHWC=kept, kept_FHW=remix.kept_FHW, size=clip.size)
     ends = list(accumulate(lengths or []))[:-1]
-    seams = (*clip.seams, *(first_pixel_frame(end) for end in ends))
+    seams = (*clip.seams, *(first_pixel_frame(end, clip.stride) for end in ends))
     parts = (slice(None),)
     return Plan(clip.vae, latent, parts, (piece,), clip.fps, clip.size, clip.audio, seams, report)
 

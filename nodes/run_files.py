@@ -10,8 +10,9 @@ from typing import Any
 
 from ..models.saved_run import SavedRun, can_save, load_run, save_run
 from . import host
+from .editing import edit_run
 from .host.facts import boundary_of
-from .sampling import edit_run, fingerprint_of
+from .sampling import fingerprint_of
 from .types import BOUNDARY, Denoising
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..models.flow import DenoiseState, denoise_step, edit, finish, start
-from ..models.guidance import Denoiser
+from ..models.flow import DenoiseState, denoise_step, finish, noise_levels, start
+from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal, run_key
 from . import host
 from .clips import DEFAULT_FPS, FPS, Latent, mask_of, rest_of
-from .host.facts import boundary_of
-from .host.native import check_pair, known_in, put_known, with_known
+from .host.facts import boundary_of, patch_of
+from .host.native import check_pair, shown_to, with_known
+from .host.shown import SHOWN
 from .types import BOUNDARY, Denoising
 
 Guide = tuple[list, list, float]  # positive, negative and cfg: what one denoiser goes by
@@ -80,8 +80,9 @@ def begin(
     samples_BCTHW = host.prepare_latent(model, latent)
     mask = mask_of(latent, samples_BCTHW.shape)
     fill = host.fill_mode(model, mask)
-    state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, fill=fill)
-    rest = rest_of(latent)
+    mask, rest = shown_to(model, latent, mask, rest_of(latent))
+    kept = {"fill": fill, "patch": patch_of(model)}
+    state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, **kept)
     run = Denoising(model, positive, negative, cfg, state, rest, vae, model_low, boundary)
     return tell_known(run)
 
@@ -90,12 +91,9 @@ def tell_known(run: Denoising) -> Denoising:
     """The run with prompts that say what is known, where its weights are told so by prompts."""
     if run.state.fill != "native":
         return run
-    latent_BCTHW, prompts = (
-        latent_of(run, run.state.latent)["samples"],
-        (run.positive, run.negative),
-    )
-    known = latent_BCTHW.float().cpu(), run.state.mask
-    positive, negative = with_known(run.model, run.vae, *known, *prompts)
+    known = latent_of(run, run.state.latent)["samples"].float().cpu(), run.state.mask
+    told = run.positive, run.negative, run.rest.get(SHOWN, ())
+    positive, negative = with_known(run.model, run.vae, *known, *told)
     return replace(run, positive=positive, negative=negative)
 
 
@@ -107,8 +105,26 @@ def advance(run: Denoising, steps: int, journal: Journal | None = None) -> Denoi
     """
     if steps == 0:
         return run
-    guide = run.positive, run.negative, run.cfg
-    return walk(run, run.state.step + steps, [guide], denoise_step, journal)
+    until = run.state.step + steps
+    if not leads_by_known(run):
+        guide = run.positive, run.negative, run.cfg
+        return walk(run, until, [guide], denoise_step, journal)
+    guides = [(run.positive, run.negative, 1.0), (run.negative, run.negative, 1.0)]
+
+    def step(state: DenoiseState, informed: Denoiser, blind: Denoiser) -> DenoiseState:
+        return denoise_step(state, guided_by_known(informed, blind, run.cfg, state.noise))
+
+    return walk(run, until, guides, step, journal, ("by known frames", run.cfg))
+
+
+def leads_by_known(run: Denoising) -> bool:
+    """Whether guidance goes by known frames too: the network is told of them, by noise levels.
+
+    Not where parts of frames are known, whose cached keys and values make a step cheap, nor where
+    another pack has put its own guidance on the MODEL.
+    """
+    whole_frames = noise_levels(run.state).ndim == 2
+    return run.cfg != 1 and whole_frames and not host.guides_itself(run.model)
 
 
 def walk(
@@ -227,64 +243,6 @@ def finish_run(run: Denoising, journal: Journal | None = None) -> Latent:
     if isinstance(done, Journaled):
         open_journal().forget(done.keys)
     return latent
-
-
-def edit_run(
-    run: Denoising,
-    positive: list | None = None,
-    negative: list | None = None,
-    cfg: float | None = None,
-    latent: Latent | None = None,
-    mask: Tensor | None = None,
-    sigmas: Tensor | None = None,
-) -> Denoising:
-    """The run with other values from here on; None: as it was. The solver's history is forgotten.
-
-    `latent` says what the clean video should be: cells that are kept take it as it is, the others
-    move by what it differs from the run's prediction, under the noise that they have. Its noise
-    mask counts unless `mask` (a MASK, in pixels, 1 = generate) is given. Of `sigmas` the levels
-    below the present one are taken.
-    """
-    before = run.state
-    shape = tuple(before.x.shape)
-    wanted = None if latent is None else host.prepare_latent(run.model, latent)
-    if wanted is not None and wanted.shape != before.x.shape:
-        raise ValueError(
-            f"The latent has shape {tuple(wanted.shape)}, the run {shape}; give one of the same"
-            " size, such as `predicted` of Denoise Step."
-        )
-    masks = latent if mask is None else {"noise_mask": mask}
-    state = edit(
-        before,
-        latent=wanted,
-        mask=None if masks is None else mask_of(masks, shape),
-        sigmas=None if sigmas is None else rest_of_schedule(before, sigmas),
-    )
-    if wanted is not None:
-        free = ~(before.known | state.known)
-        moved = state.x + (1 - before.sigmas[before.step]) * (wanted - before.x0)
-        state = edit(state, x=torch.where(free, moved, state.x))
-    known = known_in(run.positive, run.negative)
-    edited = replace(
-        run,
-        positive=run.positive if positive is None else put_known(positive, known),
-        negative=run.negative if negative is None else put_known(negative, known),
-        cfg=run.cfg if cfg is None else cfg,
-        state=state,
-    )
-    return edited if wanted is None and masks is None else tell_known(edited)
-
-
-def rest_of_schedule(state: DenoiseState, sigmas: Tensor) -> Tensor:
-    """The run's schedule up to here, and from here on those of `sigmas` that are lower."""
-    sigmas = sigmas.detach().float().cpu().flatten()
-    if not (sigmas.diff() < 0).all() or not len(sigmas) or sigmas[-1] != 0:
-        raise ValueError(
-            f"Sigmas have to fall to 0; got {[round(s, 4) for s in sigmas.tolist()[:8]]}: connect"
-            " Flow Sigmas."
-        )
-    done = state.sigmas[: state.step + 1]
-    return torch.cat([done, sigmas[sigmas < done[-1] - 1e-6]])
 
 
 def seed_list(seeds: str, batch: int) -> list[int]:

@@ -23,7 +23,6 @@ from ..models.selection import (
     select_frames,
     select_share,
 )
-from ..models.timeline import pixel_frames
 from .api import io
 from .clips import DEFAULT_FPS, FPS, mask_of
 from .patch_views import brush_view
@@ -33,7 +32,7 @@ from .types import PatchedLatent, Patches
 FRAMES_BY, SECONDS_BY = "time in frames", "time in seconds"
 FRACTIONS_BY, PIXELS_BY = "box in fractions", "box in pixels"
 WAYS = [FRAMES_BY, SECONDS_BY, FRACTIONS_BY, PIXELS_BY, "mask", *SHARES, "all", "brush"]
-CELL = {48: 16}  # pixels per latent cell by channels: Wan 2.2 5B
+CELL = {48: 16, 128: 32}  # pixels per latent cell by channels: Wan 2.2 5B, LTX
 USUAL_CELL = 8  # of Blockworld, Wan 2.1 and the rest of Wan 2.2
 
 
@@ -149,7 +148,8 @@ class SelectPatches(io.ComfyNode):
         mask=None, brush="", frames=None,
     ):  # fmt: skip
         if by in (FRAMES_BY, SECONDS_BY):
-            chosen = select_frames(patches.grid, *frame_range(patches, by, start, end))
+            range_ = frame_range(patches, by, start, end)
+            chosen = select_frames(patches.grid, *range_, patches.stride)
         elif by in (FRACTIONS_BY, PIXELS_BY):
             chosen = select_box(patches.grid, fractions(patches, by, (x, y, width, height)))
         elif by == "mask":
@@ -162,7 +162,7 @@ class SelectPatches(io.ComfyNode):
 
 def frame_range(patches: PatchedLatent, by: str, start: float, end: float) -> tuple[int, int]:
     """The first and the last pixel frame of the settings; an end of -1 is the clip's."""
-    clip_end = pixel_frames(patches.grid.latent_shape[0]) - 1
+    clip_end = patches.frames - 1
     if by == FRAMES_BY:
         if start % 1 or end % 1:
             raise ValueError(
@@ -192,7 +192,7 @@ def select_mask(patches: PatchedLatent, mask_FHW: Tensor | None) -> Tensor:
     if mask_FHW is None:
         raise ValueError("Choosing by mask needs a mask; connect one or set by to something else.")
     mask_FHW = mask_FHW.reshape(-1, *mask_FHW.shape[-2:])
-    real, whole = clip_frames(patches)
+    (real, _), whole = clip_frames(patches), patches.frames
     if len(mask_FHW) not in (1, real, whole):
         raise ValueError(
             f"The mask has {len(mask_FHW)} frames; need 1 for the whole clip or its {real}, one"
@@ -201,7 +201,7 @@ def select_mask(patches: PatchedLatent, mask_FHW: Tensor | None) -> Tensor:
     if 1 < len(mask_FHW) < whole:  # the clip was padded with its last frame
         mask_FHW = torch.cat([mask_FHW, mask_FHW[-1:].expand(whole - len(mask_FHW), -1, -1)])
     shape = (len(patches.tokens_BLP), channels(patches), *patches.grid.latent_shape)
-    mask_B1THW = mask_of({"noise_mask": mask_FHW}, shape)
+    mask_B1THW = mask_of({"noise_mask": mask_FHW}, shape, patches.stride)
     assert mask_B1THW is not None
     return token_maximum(mask_B1THW[:, 0], patches.grid.patch) >= 0.5
 

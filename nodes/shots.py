@@ -22,6 +22,7 @@ from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .clips import frames_for, latent_length
 from .footage import grid_of, last_frame_as_image, same_rate
+from .host.duck import temporal_stride
 from .kept_shots import KeptShots
 from .types import BOUNDARY, Shot
 from .verbs import Sampling
@@ -62,6 +63,11 @@ class Board:
             return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
         except ValueError as error:
             raise ValueError(f"{what}: {error}") from error
+
+    @property
+    def stride(self) -> int:
+        """Frames that a latent frame stands for, after the first."""
+        return temporal_stride(self.vae)
 
     @property
     def fingerprint(self) -> object:
@@ -122,11 +128,11 @@ def prompt_of(shot: Shot, subject: str) -> str:
     return ", ".join(part for part in (text, camera) if part)
 
 
-def latents_of(shot: Shot, continues: bool, fps: float) -> int:
-    """Latent frames of a shot: of a cut 1 + k for 1 + 4k frames, of one that goes on k for 4k."""
+def latents_of(shot: Shot, continues: bool, fps: float, stride: int = STRIDE) -> int:
+    """Latent frames of a shot: one that goes on needs none for a single first frame."""
     if continues:
-        return max(round(shot.seconds * fps / STRIDE), 1)
-    return latent_length(frames_for(shot.seconds, fps))
+        return max(round(shot.seconds * fps / stride), 1)
+    return latent_length(frames_for(shot.seconds, fps, stride), stride)
 
 
 def asked_of(shot: Shot, place: int) -> str:
@@ -176,7 +182,7 @@ def fill_shots(
         seed = board.seed if shot.seed is None else shot.seed
         text = prompt_of(shot, board.subject)
         positive = board.encode(text, f"Shot {place + 1}")
-        latents = latents_of(shot, continues, board.made_fps)
+        latents = latents_of(shot, continues, board.made_fps, board.stride)
         before = takes[-1].key if continues else ""
         key = digest((common, positive, latents, seed, before))[:24]
         asked = asked_of(shot, place)
@@ -243,7 +249,7 @@ def runs_of(takes: Sequence[Take]) -> list[Tensor]:
 
 def piece_of(run_1CTHW: Tensor, board: Board, fps: float) -> Made:
     """A run's frames, at `fps` mixed from the nearest two that the model made."""
-    made, shown = pixel_frames(run_1CTHW.shape[2]), None
+    made, shown = pixel_frames(run_1CTHW.shape[2], board.stride), None
     if not same_rate(fps, board.made_fps):
         count = max(round(made * fps / board.made_fps), 1)
         shown = tuple(min(1 + i * board.made_fps / fps, made) for i in range(count))
@@ -255,7 +261,7 @@ def starts_of(takes: Sequence[Take], board: Board, fps: float) -> list[int]:
     starts, run_start, latents = [0], 0, 0
     for i, take in enumerate(takes):
         latents = take.latent_1CTHW.shape[2] + (latents if take.continues else 0)
-        frames = pixel_frames(latents)
+        frames = pixel_frames(latents, board.stride)
         scale = 1.0 if same_rate(fps, board.made_fps) else fps / board.made_fps
         starts.append(run_start + max(round(frames * scale), 1))
         if i + 1 < len(takes) and not takes[i + 1].continues:

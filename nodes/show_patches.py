@@ -62,7 +62,7 @@ class ShowPatches(io.ComfyNode):
         return io.NodeOutput(
             torch.stack(
                 [
-                    draw_patches(views_FHW3[at], patches.grid, time, selected_L)
+                    draw_patches(views_FHW3[at], patches.grid, time, selected_L, patches.stride)
                     for time, at in times_shown(patches, frame)
                 ]
             )
@@ -77,7 +77,7 @@ def check_item(patches: PatchedLatent, item: int) -> None:
 
 def times_shown(patches: PatchedLatent, frame: int) -> list[tuple[int, int]]:
     """Places along the grid's time and the pixel frame to show of each."""
-    spans = [patch_frames(patches.grid, time) for time in range(patches.grid.t)]
+    spans = [patch_frames(patches.grid, time, patches.stride) for time in range(patches.grid.t)]
     if frame == -1:
         return [(time, last) for time, (_, last) in enumerate(spans)]
     for time, (first, last) in enumerate(spans):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .api import io
+from .editing import edit_run
 from .host.native import check_pair
 from .run_files import file_stamp, load_denoising, save_denoising
-from .sampling import edit_run
 from .types import BOUNDARY, DenoiseStateWire
 from .verbs import low_inputs
 

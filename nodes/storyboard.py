@@ -6,6 +6,7 @@ from . import host
 from .api import io
 from .clips import FPS
 from .footage import video_of
+from .host.duck import temporal_stride
 from .host.facts import facts_of
 from .kept_shots import KeptShots
 from .sampling import Stoppable
@@ -173,9 +174,9 @@ def outputs() -> list:
 
 def board_of(settings: dict) -> Board:
     """What the shots share, from the node's inputs."""
-    model = settings["model"]
-    window = window_latents(model, settings["window"])
-    known = known_latents(settings, window)
+    model, stride = settings["model"], temporal_stride(settings["vae"])
+    window = window_latents(model, settings["window"], stride=stride)
+    known = known_latents(settings, window, stride)
     if known >= window:
         raise ValueError(
             f"Setting context is {known} of the window's {window} latent frames; make the context"

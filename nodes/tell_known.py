@@ -9,7 +9,8 @@ from __future__ import annotations
 from . import host
 from .api import io
 from .clips import Latent, mask_of, samples_of
-from .host.native import with_known
+from .host.native import shown_to, with_known
+from .host.shown import SHOWN
 
 
 class TellKnown(io.ComfyNode):
@@ -70,6 +71,8 @@ def tell_known(
     mask = mask_of(latent, samples_BCTHW.shape)
     if mask is None or host.fill_mode(model, mask) != "native":
         return positive, negative, latent
+    rest = {name: value for name, value in latent.items() if name != "noise_mask"}
+    _, noted = shown_to(model, latent, mask, rest)
+    shown = noted.pop(SHOWN, ())
     known = samples_BCTHW.float().cpu(), mask.cpu()
-    prompts = with_known(model, vae, *known, positive, negative)
-    return *prompts, {name: value for name, value in latent.items() if name != "noise_mask"}
+    return *with_known(model, vae, *known, positive, negative, shown), noted

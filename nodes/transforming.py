@@ -15,15 +15,14 @@ from torch import Tensor
 
 from ..models.blending import Zone, blend_zone, lay_zone, mixed_over_time
 from ..models.flow import DenoiseState, denoise_step, finish
-from ..models.guidance import Denoiser
+from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal
-from ..models.timeline import STRIDE
 from .clips import FPS
 from .extension import Extent, beginning_of, ending_of, has_suffix
 from .footage import Footage, encode_ending
 from .host.native import known_in, put_known
 from .joining import Joint, around, new_latents
-from .sampling import begin, latent_of, walk
+from .sampling import begin, latent_of, leads_by_known, walk
 from .types import Denoising
 from .verbs import ODD, Sampling
 
@@ -33,10 +32,10 @@ def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Jo
 
     A clip that is too short for its half keeps what it has, and is held still in the zone.
     """
-    new = max(new_latents(extent), 2)
+    new = max(new_latents(extent, stride=a.stride), 2)
     from_a = (new + 1) // 2
     rate = a.fps / extent.fps
-    cut_a = round(STRIDE * min(from_a, groups_in(a, rate)) * rate)
+    cut_a = round(a.stride * min(from_a, groups_in(a, rate)) * rate)
     cut_b, own = start_of_rest(b, new - from_a, rate)
     kept_a, kept_b = a.part(0, a.frames - cut_a), b.part(cut_b, b.frames)
     tail = own if own is not None else beginning_of(replace(kept_b, latent_1CTHW=None), extent)
@@ -46,25 +45,25 @@ def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Jo
 
 
 def groups_in(clip: Footage, rate: float) -> int:
-    """Groups of four frames, at the rate of making, that a clip has beside one that it keeps."""
-    return max(floor((clip.frames - 1) / (STRIDE * rate) + 1e-6), 0)
+    """Groups of frames, at the rate of making, that a clip has beside one that it keeps."""
+    return max(floor((clip.frames - 1) / (clip.stride * rate) + 1e-6), 0)
 
 
 def start_of_rest(b: Footage, groups: int, rate: float) -> tuple[int, Tensor | None]:
     """B's first frame after about that many groups, and its own latents from there, if it has any.
 
-    Latent j >= 1 begins with frame 4j - 3: B's own latents can only go on from there.
+    Only where one of them begins can B's own latents go on.
     """
     latent = b.latent_1CTHW
     if latent is None or not has_suffix(b):
-        return round(STRIDE * min(groups, groups_in(b, rate)) * rate), None
+        return round(b.stride * min(groups, groups_in(b, rate)) * rate), None
     dropped = min(groups, latent.shape[2] - 2)
-    return STRIDE * dropped + 1, latent[:, :, dropped + 1 :]
+    return b.stride * dropped + 1, latent[:, :, dropped + 1 :]
 
 
 def zone_between(a: Footage, b: Footage, cut_a: int, cut_b: int, new: int, rate: float) -> Zone:
     """What the new latents start from: A going on, then held; B held, then beginning; mixed."""
-    made, last = STRIDE * new, a.frames - 1
+    made, last = a.stride * new, a.frames - 1
     from_a = [min(last - cut_a + round((i + 1) * rate), last) for i in range(made)]
     from_b = [min(max(cut_b - round((made - i) * rate), 0), b.frames - 1) for i in range(made)]
     going = encode_ending(a.vae, a.frames_FHWC[from_a])
@@ -104,10 +103,17 @@ def advance_blended(
 ) -> DenoiseState:
     """The run's last state: each frame under its first prompt, `positive_b`, or between them."""
     positive_b = put_known(positive_b, known_in(run.positive, run.negative))
-    guides = [(positive, run.negative, run.cfg) for positive in (run.positive, positive_b)]
+    by_known = leads_by_known(run)
+    cfg = 1.0 if by_known else run.cfg
+    guides = [(prompt, run.negative, cfg) for prompt in (run.positive, positive_b)]
+    if by_known:
+        guides.append((run.negative, run.negative, 1.0))
 
-    def step(state: DenoiseState, first: Denoiser, second: Denoiser) -> DenoiseState:
-        return denoise_step(state, mixed_over_time(first, second, weight_T))
+    def step(state: DenoiseState, first: Denoiser, second: Denoiser, *blind: Denoiser):
+        mixed = mixed_over_time(first, second, weight_T)
+        if blind:
+            mixed = guided_by_known(mixed, blind[0], run.cfg, state.noise)
+        return denoise_step(state, mixed)
 
     until = run.state.step + run.state.steps_left
-    return walk(run, until, guides, step, journal, ("blended", weight_T)).state
+    return walk(run, until, guides, step, journal, ("blended", weight_T, run.cfg)).state

@@ -6,6 +6,7 @@ B batch, L tokens, P patch values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,9 @@ from torch import Tensor
 from ..models.assembly import Piece
 from ..models.flow import DenoiseState
 from ..models.patches import Grid
+from ..models.timeline import pixel_frames
 from .api import io
+from .clips import usual_stride
 
 Patches = io.Custom("PATCHES")
 DenoiseStateWire = io.Custom("DENOISE_STATE")
@@ -34,6 +37,16 @@ class PatchedLatent:
     grid: Grid
     rest: dict[str, Any] = field(default_factory=dict)
     selected_BL: Tensor | None = None  # bool
+
+    @property
+    def stride(self) -> int:
+        """Pixel frames per latent frame after the first, which nothing but the channels tell."""
+        return usual_stride(self.tokens_BLP.shape[-1] // prod(self.grid.patch))
+
+    @property
+    def frames(self) -> int:
+        """Pixel frames of the clip, with the padding at its end."""
+        return pixel_frames(self.grid.latent_shape[0], self.stride)
 
 
 @dataclass(frozen=True)

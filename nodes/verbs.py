@@ -15,8 +15,8 @@ from torch import Tensor
 from ..models.assembly import with_latent
 from ..models.extend import usual_context
 from ..models.journal import Journal
-from ..models.patches import Grid
 from ..models.solvers import shifted_sigmas
+from ..models.timeline import STRIDE
 from . import host
 from .api import io
 from .clips import (
@@ -32,6 +32,7 @@ from .clips import (
     samples_of,
 )
 from .footage import PATCH, video_of
+from .host.duck import temporal_stride
 from .host.facts import facts_of, shift_of
 from .sampling import open_journal, sample, seed_list
 from .types import BOUNDARY, Plan
@@ -73,7 +74,7 @@ class Sampling:
     def sigmas(self, latent_BCTHW: Tensor) -> Tensor:
         """The noise levels for a latent of this size."""
         T, H, W = latent_BCTHW.shape[2:]
-        tokens = Grid.of((T, H, W), (1, PATCH, PATCH)).tokens  # pyright: ignore
+        tokens = T * -(-H // PATCH) * -(-W // PATCH)
         return shifted_sigmas(self.steps, shift_of(self.model, tokens), self.denoise)
 
     def fill(self, fps: float, journal: Journal | None) -> Callable[[Tensor, Tensor], Tensor]:
@@ -117,7 +118,7 @@ def sampling_inputs(cfg: float = 4.0) -> list:
             min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="How strongly to follow the prompts: 1 ignores the negative one.",
+            tooltip="How strongly to follow the prompts and known frames: 1 ignores the negative prompt.",
         ),
     ]
 
@@ -165,21 +166,22 @@ def journaled(checkpoint: bool, work: Callable[[Journal | None], Any]) -> Any:
     return result
 
 
-def window_latents(model: Any, window: int, name: str = "window") -> int:
-    """Latent frames of a window of so many frames; 0 takes the model's own length."""
-    frames = window or facts_of(model).frames
+def window_latents(model: Any, window: int, name: str = "window", stride: int = STRIDE) -> int:
+    """Latent frames of a window of so many frames; 0 takes the model's own length, or just less."""
+    if not window:
+        return 1 + (facts_of(model).frames - 1) // stride
     try:
-        return latent_length(frames)
+        return latent_length(window, stride)
     except ValueError as error:
         raise ValueError(f"Setting {name}: {error}") from None
 
 
-def known_latents(settings: dict, window: int) -> int:
+def known_latents(settings: dict, window: int, stride: int = STRIDE) -> int:
     """Latent frames that a window knows of the one before, by setting context; 0: a third."""
     context = settings["context"]
     if not context:
         return usual_context(window)
-    return window_latents(settings["model"], context, "context")
+    return window_latents(settings["model"], context, "context", stride)
 
 
 def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
@@ -198,10 +200,10 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     pieces = with_latent(plan.pieces, made)
     video = video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
     whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
-    if real_frames(whole) == video.get_frame_count():  # else they count other frames
+    shown = real_frames(whole, temporal_stride(plan.vae))
+    if shown == video.get_frame_count():  # else they count other frames
         whole[SEAMS] = plan.seams
-    stride = host.spatial_stride(plan.vae)
-    if plan.size != tuple(stride * side for side in made.shape[3:]):
+    if plan.size != tuple(host.spatial_stride(plan.vae) * side for side in made.shape[3:]):
         whole[SIZE] = plan.size
     return whole, video
 

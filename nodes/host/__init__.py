@@ -6,10 +6,11 @@ Both sides offer:
 - `make_model(network, vae)`, `make_clip(encoder, tokenizer)`, `make_vae(vae)`: values for wires.
 - `load_video(file, dtype)`: the MODEL of a Wan file.
 - `vae_dtype()`: what a VAE computes in here; `vae_layers()`: the layers that it is built of.
-- `add_lora(model, path, strength)`: the MODEL with a LoRA file on it; the one given stays.
+- `add_lora(model, path, strength, half)`: the MODEL with a LoRA file on it; the one given stays.
 - `model_files(kind)` and `model_path(kind, name)`: what lies in the folders for models.
 - `prepare_latent(model, latent)`: samples in the model's own space; `finish_latent` leads back.
 - `fill_mode(model, mask)`: how known latents are held (see native.py).
+- `guides_itself(model)`: whether another pack guides it in its own way.
 - `as_denoiser(model, positive, negative, cfg)`: its `run(state, work)` calls `work(denoiser)`.
 - `progress(total)` and `step_reporter(model, total, fps)`: report, and stop when the user cancels.
 - `heed_stop()`: whether the node that runs was told to stop with what it has; `was_stopped()`:
@@ -25,6 +26,7 @@ Both sides offer:
 import importlib.util
 
 from .duck import decode_frames, encode_frames, latent_channels, spatial_stride
+from .facts import guides_itself
 from .native import fill_mode
 
 if importlib.util.find_spec("comfy_api") is None:
@@ -88,6 +90,7 @@ __all__ = [
     "fill_mode",
     "fingerprint",
     "finish_latent",
+    "guides_itself",
     "heed_stop",
     "journal_folder",
     "latent_channels",

@@ -39,6 +39,7 @@ from ...standalone.host import (
 from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
 from .conditions import ConditionedDenoiser, conditions_of, entry_of
 from .duck import Clip, Load, Model, Statistics, Vae
+from .facts import stride_of
 from .previews import ClipShow, Colours, preview_colours
 
 Result = TypeVar("Result")
@@ -150,7 +151,8 @@ def step_reporter(
     bar, now = progress(total), session()
     if not now.is_watched():
         return lambda done, x0_BCTHW: bar(done)
-    clip = ClipShow(partial(now.on_clip, executing_node()), clip_colours(model), total, fps)
+    show = partial(now.on_clip, executing_node())
+    clip = ClipShow(show, clip_colours(model), total, fps, stride_of(model))
 
     def report(done: int, x0_BCTHW: Tensor) -> None:
         bar(done)

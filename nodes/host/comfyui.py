@@ -35,6 +35,7 @@ from .comfyui_model import PatchDiTModel, PatchDiTSettings
 from .comfyui_sampling import as_denoiser
 from .comfyui_wan_load import load_wan
 from .duck import Clip, Load, Vae
+from .facts import stride_of
 from .previews import ClipShow, Colours
 
 __all__ = [
@@ -169,7 +170,7 @@ def step_reporter(
     send = clip_sender()
     if send is None:
         return core_reporter(model, total)
-    bar, clip = progress(total), ClipShow(send, clip_colours(model), total, fps)
+    bar, clip = progress(total), ClipShow(send, clip_colours(model), total, fps, stride_of(model))
 
     def report(done: int, x0_BCTHW: Tensor) -> None:
         bar(done)

@@ -173,9 +173,8 @@ class Vae:
     def _encoded(self, clip_FHWC: Tensor) -> Tensor:
         """The latent_1CTHW of a clip."""
         self.first_stage_model.check_frames(len(clip_FHWC))
-        groups = latent_frames(len(clip_FHWC)) - 1
-        chunks = clip_FHWC.split([1] + groups * [STRIDE])
-        return torch.cat([*self.encode_stream(iter(chunks))], dim=2)
+        chunks = in_groups(clip_FHWC, self.temporal_compression_decode())
+        return torch.cat([*self.encode_stream(chunks)], dim=2)
 
     def _memory(self, pixels: int) -> int:
         """Bytes for the layers of one group of frames."""
@@ -198,25 +197,47 @@ def latent_channels(vae: Any) -> int | None:
     return getattr(vae, "latent_channels", None)
 
 
-def spatial_stride(vae: Any) -> int:
-    """Pixels per latent row and column of any VAE for video; ValueError for one for images."""
+def temporal_stride(vae: Any) -> int:
+    """Pixel frames per latent frame of any VAE for video; ValueError for one for images.
+
+    Of every latent frame but the first, which is one image. A VAE that cannot say has four.
+    """
     if getattr(vae, "latent_dim", 3) != 3:
         raise ValueError("This VAE is not for video; need the one of the video model in use.")
-    step = getattr(vae, "temporal_compression_decode", lambda: STRIDE)()
-    if step != STRIDE:
+    stride = getattr(vae, "temporal_compression_decode", lambda: STRIDE)()
+    if not stride or stride < 1:
         raise ValueError(
-            f"This VAE makes one latent of {step} frames; the verbs count by {STRIDE}: need the VAE"
-            " of Wan, HunyuanVideo or Blockworld."
+            "This VAE does not say how many frames one of its latents stands for, so it is not for"
+            " video; need the one of the video model in use."
         )
+    return int(stride)
+
+
+def spatial_stride(vae: Any) -> int:
+    """Pixels per latent row and column of any VAE for video; ValueError for one for images."""
+    temporal_stride(vae)
     return int(vae.spacial_compression_decode())
 
 
 def decode_frames(vae: Any, latent_1CTHW: Tensor) -> Iterator[Tensor]:
-    """The clip of one latent as chunks_FHWC: a few frames at a time if the VAE can, else one."""
+    """The clip of one latent as chunks_FHWC: a few frames at a time if the VAE can, else one.
+
+    The same latent always gives the same frames: LTX's decoder adds noise, which is seeded here.
+    """
     if isinstance(vae, Vae):
         yield from vae.decode_stream(latent_1CTHW)
-    else:
-        yield vae.decode(latent_1CTHW).flatten(0, -4).float().cpu()
+        return
+    device = torch.device(getattr(vae, "device", "cpu"))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        frames = vae.decode(latent_1CTHW).flatten(0, -4).float().cpu()
+    yield frames
+
+
+def in_groups(frames_FHWC: Tensor, stride: int) -> Iterator[Tensor]:
+    """A clip of 1 + `stride` k frames as the chunks_FHWC that become one latent frame each."""
+    groups = latent_frames(len(frames_FHWC), stride) - 1
+    return iter(frames_FHWC.split([1] + groups * [stride]))
 
 
 def encode_frames(vae: Any, frames_FHWC: Tensor, report: Callable[[int], None]) -> Tensor:
@@ -234,10 +255,8 @@ def encode_frames(vae: Any, frames_FHWC: Tensor, report: Callable[[int], None]) 
             )
     if not isinstance(vae, Vae):
         return vae.encode(frames_FHWC)
-    groups = latent_frames(len(frames_FHWC)) - 1
-    chunks = iter(frames_FHWC.split([1] + groups * [STRIDE]))
-    latents = []
-    for latent in vae.encode_stream(chunks):
+    step, latents = temporal_stride(vae), []
+    for latent in vae.encode_stream(in_groups(frames_FHWC, step)):
         latents.append(latent)
-        report(pixel_frames(len(latents)))
+        report(pixel_frames(len(latents), step))
     return torch.cat(latents, dim=2)

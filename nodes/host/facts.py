@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
+from ...models.config import WAN_PATCH, PatchSize
 from ...models.solvers import shift_for
-from .native import class_names, native_kind
+from ...models.timeline import STRIDE
+from .native import class_names, native_kind, own_config
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,27 @@ def facts_of(model: Any) -> Facts:
     return next((FAMILIES[name] for name in names if name in FAMILIES), OTHERS)
 
 
+def stride_of(model: Any) -> int:
+    """Pixel frames per latent frame, after the first, of a MODEL's latents; core's formats say it.
+
+    A VAE that is there says it better: `temporal_stride`.
+    """
+    inner = getattr(model, "model", None)
+    space = model.latents if inner is None else inner.latent_format
+    if inner is None:
+        return getattr(space, "temporal_stride", STRIDE)
+    stride = getattr(space, "temporal_downscale_ratio", 1)
+    return stride if stride > 1 else STRIDE
+
+
+def patch_of(model: Any) -> PatchSize:
+    """The latent cells of a token of a MODEL's network: LTX's wide cells are one each."""
+    config = own_config(model)
+    if config is not None:
+        return config.patch
+    return PatchSize(1, 1, 1) if "LTXV" in class_names(model) else WAN_PATCH
+
+
 def shift_of(model: Any, tokens: int) -> float:
     """The schedule's shift: by the number of tokens for our weights, else what the MODEL says.
 
@@ -63,3 +86,9 @@ def boundary_of(model: Any) -> float:
     Those that take an image beside the latent (I2V, Fun-InP) were trained apart at another level.
     """
     return IMAGE_BOUNDARY if native_kind(model) == "wan" else TEXT_BOUNDARY
+
+
+def guides_itself(model: Any) -> bool:
+    """Whether another node has put a guidance of its own on a MODEL (RescaleCFG, CFG-Zero ...)."""
+    options = getattr(model, "model_options", {})
+    return any(name.startswith("sampler_") and "cfg_function" in name for name in options)

@@ -17,11 +17,14 @@ from ...models.lora import Patch, read_lora
 NETWORK = "diffusion_model."
 
 
-def add_lora(model: Any, path: Path, strength: float) -> Any:
-    """The MODEL with a LoRA file on top of what it has; ValueError for one that does not fit."""
+def add_lora(model: Any, path: Path, strength: float, half: str = "") -> Any:
+    """The MODEL with a LoRA file on top of what it has; ValueError for one that does not fit.
+
+    `half` ("high" or "low") is the one to read of a file for both halves of Wan 2.2.
+    """
     weights = model.model_state_dict(NETWORK)
     shapes = {name.removeprefix(NETWORK): tuple(w.shape) for name, w in weights.items()}
-    patches = read_lora(path, shapes, lycoris=True)
+    patches = read_lora(path, shapes, lycoris=True, half=half)
     if not strength:
         return model
     patched = model.clone()

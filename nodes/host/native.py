@@ -7,6 +7,7 @@ generate, and only what is 0 counts as known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from ...models.timeline import pixel_frames
 from ...models.vace import CELL, control_channels_of_cells
 from ..clips import check_channels
 from .duck import decode_frames, encode_frames, spatial_stride
+from .shown import MASK_PLANES, Shown, left_free, noting, shown_in, without
 
-MASK_PLANES = 4  # of Wan's image to video: one for each frame of a latent frame
 CONCAT = "concat_latent_image", "concat_mask"
 VACE = "vace_frames", "vace_mask", "vace_strength"
 OURS = "patchdit_known"  # in a prompt's values: its entries were made here, and may be made anew
@@ -101,11 +102,8 @@ def whole_frames(mask_B1THW: Tensor) -> bool:
 
 
 def check_pair(model: Any, low: Any | None) -> None:
-    """ValueError unless `model`, with `low` for the steps at low noise, can make a whole run.
-
-    Loaders note of Wan 2.2's halves which they are, as `noise_half`.
-    """
-    half, low_half = (getattr(getattr(m, "model", m), "noise_half", "") for m in (model, low))
+    """ValueError unless `model`, with `low` for the steps at low noise, can make a whole run."""
+    half, low_half = half_of(model), half_of(low)
     if low is None:
         if half == "high":
             raise ValueError(
@@ -126,6 +124,11 @@ def check_pair(model: Any, low: Any | None) -> None:
         )
 
 
+def half_of(model: Any) -> str:
+    """Which half of Wan 2.2 a MODEL is, "high" or "low" noise, as its loader noted; else empty."""
+    return getattr(getattr(model, "model", model), "noise_half", "")
+
+
 def latent_space(model: Any) -> tuple[str, int]:
     """The name and the channels of the latents that a MODEL denoises."""
     inner = getattr(model, "model", None)
@@ -138,6 +141,20 @@ def said(way: tuple[str, int, str]) -> str:
     return f"{way[0]} of {way[1]} channels, {way[2]}"
 
 
+def shown_to(
+    model: Any, latent: dict[str, Any], mask_B1THW: Tensor | None, rest: dict[str, Any]
+) -> tuple[Tensor | None, dict[str, Any]]:
+    """The mask of what a run keeps of a LATENT; and `rest`, noting the images to tell MODEL of.
+
+    Weights that are told of pixel frames make the others themselves: where only some of a latent
+    frame's are known, `with_known` tells of those, and the mask lets the run make the latent.
+    """
+    if mask_B1THW is None or native_kind(model) != "wan":
+        return mask_B1THW, noting(rest, ())
+    shown = shown_in(latent, mask_B1THW)
+    return left_free(mask_B1THW, shown), noting(rest, shown)
+
+
 def with_known(
     model: Any,
     vae: Any | None,
@@ -145,17 +162,20 @@ def with_known(
     mask_B1THW: Tensor,
     positive: list,
     negative: list,
+    shown: Sequence[Sequence] = (),
 ) -> tuple[list, list]:
     """Both prompts with what is known, as weights whose `fill_mode` is "native" were trained on it.
 
-    Prompts that say so already, through core's nodes, stay as they are, and need no VAE. A
-    ValueError where one is needed and there is none.
+    `shown` are the images that `shown_to` noted. Prompts that say what is known already, through
+    core's nodes, stay as they are, and need no VAE. A ValueError where one is needed and there is
+    none.
     """
     keys = VACE if native_kind(model) == "vace" else CONCAT
     wanting = any(not told_elsewhere(values, keys) for _, values in (*positive, *negative))
     entries: dict[str, Any] = {}
-    if wanting and bool((mask_B1THW == 0).any()):
-        entries = known_entries(model, vae, latent_BCTHW, mask_B1THW)
+    if wanting and (shown or bool((mask_B1THW == 0).any())):
+        images = [Shown(*note) for note in shown]
+        entries = known_entries(model, vae, latent_BCTHW, mask_B1THW, images)
     return put_known(positive, entries), put_known(negative, entries)
 
 
@@ -183,48 +203,61 @@ def known_in(*prompts: list) -> dict[str, Any]:
 
 
 def known_entries(
-    model: Any, vae: Any | None, latent_BCTHW: Tensor, mask_B1THW: Tensor
+    model: Any,
+    vae: Any | None,
+    latent_BCTHW: Tensor,
+    mask_B1THW: Tensor,
+    shown: Sequence[Shown] = (),
 ) -> dict[str, Any]:
     """What a prompt of this MODEL has to carry, by the names that core's nodes give it.
 
     Wan is shown a clip whose unknown pixels are grey, HunyuanVideo one whose unknown latents are 0.
+    Images in `shown` are told as core's WanFirstLastFrameToVideo tells them, wherever they stand.
     """
     known_B1THW = mask_B1THW == 0
     unknown_B1THW = (~known_B1THW).float()
     kind = native_kind(model)
     if kind == "hunyuan":
-        shown = torch.where(known_B1THW, latent_BCTHW, torch.zeros_like(latent_BCTHW))
-        return dict(zip(CONCAT, (shown, unknown_B1THW), strict=True))
+        clip = torch.where(known_B1THW, latent_BCTHW, torch.zeros_like(latent_BCTHW))
+        return dict(zip(CONCAT, (clip, unknown_B1THW), strict=True))
     if vae is None:
         raise ValueError(
             f"MODEL, {name_of(model)}, is told what is known through encoded frames: connect vae."
         )
-    shown = greyed(vae, latent_BCTHW, known_B1THW)
+    clip = greyed(vae, latent_BCTHW, known_B1THW, shown)
     if kind == "wan":
-        planes = unknown_B1THW.expand(-1, MASK_PLANES, -1, -1, -1).clone()
-        return dict(zip(CONCAT, (shown, planes), strict=True))
-    grey = greyed(vae, latent_BCTHW[:1], torch.zeros_like(known_B1THW[:1])).expand_as(shown)
-    control = control_channels_of_cells(shown, grey, unknown_B1THW)
-    frames, planes = control.split((2 * shown.shape[1], CELL**2), dim=1)
+        planes = unknown_B1THW.repeat(1, MASK_PLANES, 1, 1, 1)
+        for images in shown:
+            images.put_planes(planes)
+        return dict(zip(CONCAT, (clip, planes), strict=True))
+    grey = greyed(vae, latent_BCTHW[:1], torch.zeros_like(known_B1THW[:1])).expand_as(clip)
+    control = control_channels_of_cells(clip, grey, unknown_B1THW)
+    frames, planes = control.split((2 * clip.shape[1], CELL**2), dim=1)
     return dict(zip(VACE, ([frames], [planes], [1.0]), strict=True))
 
 
-def greyed(vae: Any, latent_BCTHW: Tensor, known_B1THW: Tensor) -> Tensor:
+def greyed(
+    vae: Any, latent_BCTHW: Tensor, known_B1THW: Tensor, shown: Sequence[Shown] = ()
+) -> Tensor:
     """latent_BCTHW of the clips with grey for unknown pixels; what is known is as it was given.
 
     The frames that are known from the beginning on are decoded, since the autoencoder's first grey
-    latents see them; other known latents are only put in their places.
+    latents see them; other known latents are only put in their places. Images are `shown` in the
+    clips themselves: nothing is put in the place of their latents.
     """
     stride, shape = spatial_stride(vae), latent_BCTHW.shape
     size = pixel_frames(shape[2]), shape[3] * stride, shape[4] * stride, 3
+    given_B1THW = without(known_B1THW, shown)
     items = []
-    for latent_CTHW, known_1THW in zip(latent_BCTHW, known_B1THW, strict=True):
+    for latent_CTHW, given_1THW in zip(latent_BCTHW, given_B1THW, strict=True):
         grey_FHWC = torch.full(size, 0.5)
-        begun = int(known_1THW.flatten(2).all(2).squeeze(0).int().cumprod(0).sum())
+        begun = int(given_1THW.flatten(2).all(2).squeeze(0).int().cumprod(0).sum())
         if begun:
             own_FHWC = torch.cat([*decode_frames(vae, latent_CTHW[None, :, :begun])])
             grey_FHWC[: len(own_FHWC)] = own_FHWC.to(grey_FHWC)
+        for images in shown:
+            images.put_into(grey_FHWC)
         items.append(encode_frames(vae, grey_FHWC, lambda done: None).to(latent_CTHW))
     encoded_BCTHW = torch.cat(items)
     check_channels(encoded_BCTHW, shape[1])
-    return torch.where(known_B1THW, latent_BCTHW, encoded_BCTHW)
+    return torch.where(given_B1THW, latent_BCTHW, encoded_BCTHW)

@@ -74,6 +74,7 @@ def draw_sheet(video_3THW: Tensor) -> Sheet:
 class ClipShow:
     """Tells a canvas how a run goes: `send(message)` for EVENT, where node and prompt are added.
 
+    A latent frame stands for `stride` frames of the clip, of which `fps` last a second.
     At most four messages a second, and never more than SHARE of the run's time goes into them.
     Without `colours` the messages have no picture.
     """
@@ -84,8 +85,10 @@ class ClipShow:
         colours: Colours | None,
         total: int,
         fps: float,
+        stride: int = STRIDE,
     ):
-        self._send, self._colours, self._total, self._fps = send, colours, total, fps
+        self._send, self._colours, self._total = send, colours, total
+        self._seconds = stride / fps  # of a latent frame
         self._next = 0.0
         send({"step": 0, "total": total})
 
@@ -97,14 +100,14 @@ class ClipShow:
         told = {"step": done, "total": self._total}
         if self._colours is not None:
             video_3THW = colour(x0_BCTHW, self._colours)
-            told |= clip_message(draw_sheet(video_3THW), self._fps, video_3THW)
+            told |= clip_message(draw_sheet(video_3THW), self._seconds, video_3THW)
         self._send(told)
         ended = time.monotonic()
         self._next = ended + max(PAUSE, (ended - begun) / SHARE)
 
 
-def clip_message(sheet: Sheet, fps: float, video_3THW: Tensor) -> dict[str, Any]:
-    """What the canvas needs to play a sheet: one latent frame stands for STRIDE frames."""
+def clip_message(sheet: Sheet, seconds: float, video_3THW: Tensor) -> dict[str, Any]:
+    """What the canvas needs to play a sheet, each of whose frames lasts so many seconds."""
     H, W = video_3THW.shape[2:]
     return {
         "image": "data:image/jpeg;base64," + base64.b64encode(sheet.jpeg).decode(),
@@ -113,7 +116,7 @@ def clip_message(sheet: Sheet, fps: float, video_3THW: Tensor) -> dict[str, Any]
         "width": sheet.width,
         "height": sheet.height,
         "aspect": W / H,
-        "seconds": STRIDE / fps,
+        "seconds": seconds,
     }
 
 

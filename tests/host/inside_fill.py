@@ -12,7 +12,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import pytest
 import torch
-from comfy_extras.nodes_wan import WanFirstLastFrameToVideo, WanImageToVideo, WanVaceToVideo
+from comfy_extras.nodes_wan import WanImageToVideo, WanVaceToVideo
 
 from patchdit.models.solvers import shifted_sigmas
 from patchdit.models.video_vae import VideoVAE
@@ -261,15 +261,6 @@ def test_an_image_is_told_as_cores_node_tells_it(fills):
         for values in (said, core)
     ]
     assert channels[0].shape == (1, 20, 2, 4, 4) and torch.equal(*channels)
-
-
-def test_first_and_last_are_told_as_cores_node_tells_them(fills):
-    case = case_of("wan i2v", fills)
-    latent, mask = encoded(case, clip(1)), mask_of(0, 2)
-    ours, _ = with_known(case.model, case.vae, latent, mask, *case.prompts)
-    ends = {"start_image": clip(1)[:1], "end_image": clip(1)[-4:]}
-    theirs = WanFirstLastFrameToVideo.execute(*case.prompts, case.vae, **CANVAS, **ends).args[0]
-    assert torch.equal(ours[0][1][CONCAT[1]], theirs[0][1][CONCAT[1]])
 
 
 def test_control_is_told_as_cores_node_tells_it(fills):

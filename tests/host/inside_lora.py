@@ -147,6 +147,34 @@ def test_diffusers_names_do_the_same(model, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_of_a_file_for_both_halves_one_is_put_on(model, tmp_path):
+    module, path = MODULES[0], tmp_path / "both.safetensors"
+    weight = model.model_state_dict()[f"{PREFIX}{module}.weight"]
+    parts = {half: torch.randn_like(weight) for half in ("transformer", "transformer_2")}
+    save_file({f"{half}.{module}.diff": diff for half, diff in parts.items()}, str(path))
+    for half, diff in zip(("high", "low"), parts.values(), strict=True):
+        made = patched_weights(add_lora(model, path, 1.0, half))[f"{PREFIX}{module}.weight"]
+        assert (made - weight - diff).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="holds both halves"):
+        add_lora(model, path, 1.0)
+
+
+def test_an_ups_bias_is_scaled_with_its_product(model, tmp_path):
+    """Core reads none of Wan's; a bias that says itself how much it adds is the same to it."""
+    torch.manual_seed(0)
+    up, down = factors(model, MODULES[0])
+    bias, stem = torch.randn(len(up)), PREFIX + MODULES[0]
+    held = {f"{stem}.lora_B.weight": up, f"{stem}.lora_A.weight": down}
+    held[f"{stem}.alpha"] = torch.tensor(6.0)
+    path = tmp_path / "peft.safetensors"
+    save_file(held | {f"{stem}.lora_B.bias": bias}, str(path))
+    theirs = comfy.sd.load_lora_for_models(
+        model, None, held | {f"{stem}.diff_b": 3 * bias}, 0.5, 0
+    )[0]
+    mine, cores = patched_weights(add_lora(model, path, 0.5)), patched_weights(theirs)
+    assert all((mine[name] - weight).abs().max() < 1e-6 for name, weight in cores.items())
+
+
 def test_nothing_of_a_file_for_another_model_is_put_on(model, tmp_path):
     path = tmp_path / "big.safetensors"
     names = "up", "down"

@@ -32,16 +32,31 @@ def test_images_take_whole_latent_frames(frame, images, latents, held, sources):
     assert pin.held == held and pin.sources == sources
 
 
-@given(st.integers(1, 60), st.data())
-def test_every_image_is_shown_at_its_own_frame(frames, data):
+@pytest.mark.parametrize(
+    ("frame", "images", "latents", "held", "sources"),
+    [
+        (0, 1, (0, 1), range(0, 1), (0,)),
+        (1, 1, (1, 2), range(1, 9), (0,) * 8),
+        (-1, 1, (2, 3), range(9, 17), (0,) * 8),
+        (0, 17, (0, 3), range(0, 17), tuple(range(17))),
+        (7, 4, (1, 3), range(1, 17), (0,) * 7 + (1, 2) + (3,) * 7),
+    ],
+)
+def test_images_take_whole_latent_frames_of_eight(frame, images, latents, held, sources):
+    pin = pin_at(frame, images, 17, stride=8)
+    assert (pin.first, pin.stop, pin.held, pin.sources) == (*latents, held, sources)
+
+
+@given(st.integers(1, 60), st.sampled_from([1, 4, 6, 8]), st.data())
+def test_every_image_is_shown_at_its_own_frame(frames, stride, data):
     images = data.draw(st.integers(1, frames))
     frame = data.draw(st.integers(0, frames - images))
-    pin = pin_at(frame, images, frames)
-    assert pin == pin_at(frame - frames, images, frames)
+    pin = pin_at(frame, images, frames, stride)
+    assert pin == pin_at(frame - frames, images, frames, stride)
     shown = dict(zip(pin.held, pin.sources, strict=True))
     assert [shown[at] for at in pin.own] == list(range(images))
-    assert first_pixel_frame(pin.first) <= frame
-    assert pixel_frames(pin.stop) >= frame + images
+    assert first_pixel_frame(pin.first, stride) <= frame
+    assert pixel_frames(pin.stop, stride) >= frame + images
     assert list(pin.sources) == sorted(pin.sources)
 
 
@@ -72,6 +87,13 @@ def test_a_latent_frame_is_pinned_where_all_its_frames_are():
     assert cells.flatten().tolist() == [0.5, 0.0, 1.0]
     later = cells_of_region(region, pin_at(6, 6, 17), 4)  # 5 (as 6) - 8, 9 - 11 (and 12)
     assert later.flatten().tolist() == [0.5, 0.0]
+
+
+def test_a_latent_frame_of_eight_is_pinned_where_all_its_frames_are():
+    region = torch.ones(17, 4, 4)
+    region[0], region[8], region[9] = 0.5, 0.25, 0.0
+    cells = cells_of_region(region, pin_at(0, 17, 17, stride=8), 4)
+    assert cells.flatten().tolist() == [0.5, 0.25, 0.0]
 
 
 def test_mask_is_one_less_strength_and_covers_whole_patches_of_an_odd_grid():

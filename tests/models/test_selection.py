@@ -49,6 +49,18 @@ def test_patches_of_several_latent_frames_hold_all_their_frames():
     assert select_frames(grid, 5, 5).tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "times"),
+    [(0, 0, [0]), (1, 8, [1]), (8, 9, [1, 2]), (0, 16, [0, 1, 2]), (16, 16, [2])],
+)
+def test_frames_of_latents_of_eight(first, last, times):
+    assert [patch_frames(GRID, t, 8) for t in range(3)] == [(0, 0), (1, 8), (9, 16)]
+    chosen = shaped(select_frames(GRID, first, last, 8))
+    assert [t for t in range(3) if chosen[t].all()] == times
+    with pytest.raises(ValueError, match=r"Frames 9 to 17 .* has 17; start"):
+        select_frames(GRID, 9, 17, 8)
+
+
 @pytest.mark.parametrize(("first", "last"), [(-1, 3), (3, 2), (0, 9), (9, 9)])
 def test_frames_outside_the_clip(first, last):
     with pytest.raises(ValueError, match=f"Frames {first} to {last} .* has 9; start"):

@@ -16,9 +16,11 @@ from patchdit.models.timeline import (
     first_pixel_frame,
     frames_back,
     latent_frames,
+    latent_of_frame,
     pixel_frames,
     places_after,
     places_between,
+    whole_groups,
 )
 from patchdit.models.video_vae import VideoVAE
 
@@ -29,6 +31,33 @@ def test_a_latent_stands_for_one_frame_and_then_for_four():
     assert [pixel_frames(t) for t in (1, 2, 9)] == [1, 5, 33]
     assert [first_pixel_frame(j) for j in range(4)] == [0, 1, 5, 9]
     assert [latent_frames(pixel_frames(t)) for t in range(1, 50)] == list(range(1, 50))
+
+
+def test_ltx_has_groups_of_eight():
+    assert [pixel_frames(t, 8) for t in (1, 2, 13)] == [1, 9, 97]
+    assert [first_pixel_frame(j, 8) for j in range(4)] == [0, 1, 9, 17]
+    assert [latent_of_frame(f, 8) for f in (0, 1, 8, 9, 16)] == [0, 1, 1, 2, 2]
+    with pytest.raises(ValueError, match=r"21 frames: the count must be 1 \+ 8k"):
+        latent_frames(21, 8)
+
+
+@given(st.integers(1, 12), st.integers(1, 40))
+def test_every_frame_belongs_to_one_latent(stride, latents):
+    frames = pixel_frames(latents, stride)
+    assert latent_frames(frames, stride) == latents
+    held = [
+        range(first_pixel_frame(j, stride), pixel_frames(j + 1, stride)) for j in range(latents)
+    ]
+    assert [frame for group in held for frame in group] == list(range(frames))
+    assert {len(group) for group in held[1:]} <= {stride} and len(held[0]) == 1
+    assert all(frame in held[latent_of_frame(frame, stride)] for frame in range(frames))
+
+
+@given(st.integers(1, 12), st.integers(1, 40))
+def test_whole_groups_repeat_the_last_frame_and_no_more(stride, frames):
+    grown = whole_groups(torch.arange(frames), stride)
+    assert grown.tolist() == [*range(frames), *[frames - 1] * (len(grown) - frames)]
+    assert (len(grown) - 1) % stride == 0 and len(grown) - frames < stride
 
 
 @pytest.mark.parametrize("frames", [-3, 0, 2, 3, 4, 6, 32])
@@ -73,13 +102,20 @@ def test_places_between_are_even_and_inside(made, fps, at_fps):
     assert places_between(made, 8, 8) == tuple(float(i + 1) for i in range(made))
 
 
-@pytest.fixture(scope="module")
-def vae():
-    sizes = {"spatial_downsample": (True, False), "temporal_downsample": (True, True)}
+def vae_of(halvings):
+    """A VAE that halves time so often."""
+    space, time = (True,) + (False,) * (halvings - 1), (True,) * halvings
+    sizes = {"spatial_downsample": space, "temporal_downsample": time}
     means = {"latent_mean": (0.0,) * 16, "latent_std": (1.0,) * 16}
     torch.manual_seed(0)
-    widths = {"encoder_width": 16, "decoder_width": 16, "width_multipliers": (1, 2, 2)}
+    multipliers = (1,) + (2,) * halvings
+    widths = {"encoder_width": 16, "decoder_width": 16, "width_multipliers": multipliers}
     return VideoVAE(VAEConfig(**widths, blocks=1, **sizes, pixel_patch=4, layout="mini", **means))
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return vae_of(2)
 
 
 def test_a_suffix_is_the_end_of_the_encoding_behind_a_still_of_its_first_frame(vae):
@@ -90,6 +126,18 @@ def test_a_suffix_is_the_end_of_the_encoding_behind_a_still_of_its_first_frame(v
         whole = vae.encode(torch.cat([still, end], 2))
         suffix = encode_suffix(vae, end)
     assert whole.shape[2] == 5 and torch.equal(suffix, whole[:, :, 3:])
+
+
+def test_a_suffix_of_groups_of_eight():
+    vae = vae_of(3)
+    torch.manual_seed(1)
+    end = torch.rand(1, 3, 16, 16, 16) * 2 - 1
+    with torch.no_grad():
+        whole = vae.encode(torch.cat([end[:, :, :1].expand(-1, -1, 1 + 8 * 2, -1, -1), end], 2))
+        suffix = encode_suffix(vae, end, stride=vae.temporal_stride)
+    assert whole.shape[2] == 5 and torch.equal(suffix, whole[:, :, 3:])
+    with pytest.raises(ValueError, match="suffix of 12 frames: the count must be a multiple of 8"):
+        encode_suffix(vae, end[:, :, :12], stride=8)
 
 
 def test_a_still_suffix_does_not_depend_on_a_longer_lead_in(vae):

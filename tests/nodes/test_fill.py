@@ -10,10 +10,10 @@ import torch
 from patchdit.models.transformer import PatchDiT
 from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
+from patchdit.nodes.editing import edit_run
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.duck import Model
 from patchdit.nodes.host.native import CONCAT, OURS, VACE, fill_mode, native_kind, with_known
-from patchdit.nodes.sampling import edit_run
 from patchdit.nodes.stitch import StitchVideos
 
 from .conftest import TRANSFORMER

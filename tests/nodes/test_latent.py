@@ -11,7 +11,14 @@ import torch
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import host
-from patchdit.nodes.clips import frames_for, latent_length, mask_of, real_frames, samples_of
+from patchdit.nodes.clips import (
+    frames_for,
+    latent_length,
+    mask_of,
+    real_frames,
+    samples_of,
+    usual_stride,
+)
 from patchdit.nodes.latent import EmptyVideoLatent
 
 DEFAULTS = dict(
@@ -104,11 +111,31 @@ def test_a_vae_of_larger_cells_has_a_coarser_grid():
     assert latent["samples"].shape[-2:] == (4, 8)  # 128 pixels, where 16 wide steps give 112
 
 
+LTX = SimpleNamespace(
+    latent_channels=128,
+    temporal_compression_decode=lambda: 8,
+    spacial_compression_decode=lambda: 32,
+)
+
+
+def test_with_ltxs_vae_cells_are_32_pixels_and_eight_frames():
+    latent, frames, _ = empty(vae=LTX, width=704, height=480, frames=97)
+    assert latent["samples"].shape == (1, 128, 13, 15, 22) and frames == 97
+    assert latent["downscale_ratio_spacial"] == 32
+    assert empty(vae=LTX, length_in="seconds", seconds=2.0)[1] == 17  # 9 and 17 are 1 + 8k
+    for changes, said in (
+        ({"frames": 21}, "A clip has 1 \+ 8k frames; got 21, nearest 17 or 25"),
+        ({"height": 720}, "height is a multiple of 32 pixels; got 720"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            empty(vae=LTX, **changes)
+
+
 @pytest.mark.parametrize(
     ("said_by_vae", "said"),
     [
         (dict(latent_dim=2, latent_channels=16), "This VAE is not for video"),
-        (dict(temporal_compression_decode=lambda: 8), "makes one latent of 8 frames"),
+        (dict(temporal_compression_decode=lambda: None), "does not say how many frames"),
         (dict(spacial_compression_decode=lambda: 8), "does not say how many channels"),
     ],
 )
@@ -129,6 +156,23 @@ def test_samples_of_refuses_broken_latents():
         samples_of({"samples": good}, 48)
     with pytest.raises(ValueError, match="shape"):
         samples_of({"samples": good[0, 0]})
+
+
+def test_latents_of_ltxs_channels_have_groups_of_eight():
+    assert [usual_stride(channels) for channels in (12, 16, 32, 48, 128)] == [6, 4, 4, 4, 8]
+    latent = {"samples": torch.zeros(1, 128, 3, 1, 1), "video_frames": 10}
+    assert real_frames(latent) == 10 and real_frames({**latent, "video_frames": 9}) == 17
+    assert real_frames(latent, 4) == 9  # as a VAE says whose groups are of four
+    shape = (1, 128, 3, 2, 2)
+    mask_FHW = torch.zeros(17, 64, 64)
+    mask_FHW[8, 40, 3], mask_FHW[9, 3, 40] = 1, 1
+    mask = mask_of({"noise_mask": mask_FHW}, shape)
+    assert mask is not None and [*map(tuple, mask[0, 0].nonzero().tolist())] == [
+        (1, 1, 0),
+        (2, 0, 1),
+    ]
+    with pytest.raises(ValueError, match="mask has 9 frames; a latent of 3 frames needs 17"):
+        mask_of({"noise_mask": torch.ones(9, 64, 64)}, shape)
 
 
 def test_real_length_counts_only_while_it_can_be_true():

@@ -94,6 +94,17 @@ def test_what_a_family_was_trained_at(name, fps, frames, half):
     assert shift_of(model, 1000) == 8.0
 
 
+@pytest.mark.parametrize(("half", "noise"), [("auto", ""), ("high", "high"), ("low", "low")])
+def test_which_half_a_file_is_can_be_said(models, half, noise):
+    path = models / "diffusion_models" / "mine.safetensors"
+    save_file(PatchDiT(CONFIGS["wan2.2_i2v_low_noise"]).state_dict(), path)
+    try:
+        model, info = LoadVideoModel.execute("mine.safetensors", "auto", half).args
+    finally:
+        path.unlink()
+    assert model.noise_half == noise and (f"{noise}-noise half, " in info) == bool(noise)
+
+
 def test_a_run_is_that_of_the_network(models):
     model, _ = load("wan2.1_t2v")
     positive, negative = prompt(1), prompt(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -46,6 +48,33 @@ def test_a_file_that_is_not_there_is_told_with_those_that_are(model, factors):
     assert LoadVideoLora.GET_SCHEMA().inputs[1].options == ["wan/red.safetensors"]
     with pytest.raises(ValueError, match=r"no 'blue.*loras; found wan/red\.safetensors;"):
         LoadVideoLora.execute(model, "blue.safetensors", 1.0)
+
+
+@pytest.fixture
+def both(factors, tmp_path):
+    """A file for both halves of Wan 2.2, whose differences are 1 and 2."""
+    parts = {"transformer": 1.0, "transformer_2": 2.0}
+    tensors = {f"{name}.blocks.1.ffn.0.diff": torch.full((96, 48), d) for name, d in parts.items()}
+    save_file(tensors, str(tmp_path / "models" / "loras" / "both.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("model_is", "half", "added"),
+    [("", "high", 1), ("", "low", 2), ("high", "auto", 1), ("low", "auto", 2), ("high", "low", 2)],
+)
+def test_a_file_for_both_halves_gives_the_models_own(model, both, model_is, half, added):
+    patched = LoadVideoLora.execute(
+        replace(model, noise_half=model_is), "both.safetensors", 1, half
+    )
+    change = patched[0].network.state_dict()[WEIGHT] - model.network.state_dict()[WEIGHT]
+    torch.testing.assert_close(change, torch.full_like(change, added))
+
+
+def test_a_file_for_both_halves_asks_which_the_model_is(model, both):
+    with pytest.raises(
+        ValueError, match=r"holds both halves .* setting half of Load Video LoRA\.$"
+    ):
+        LoadVideoLora.execute(model, "both.safetensors", 1.0)
 
 
 def test_nothing_is_read_outside_the_folder(model, factors):

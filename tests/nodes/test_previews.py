@@ -104,6 +104,14 @@ def test_pictures_are_few_and_never_take_more_than_their_share(monkeypatch, cost
     assert cost * (len(clock.sent) - 1) / took == pytest.approx(share, rel=0.1, abs=1e-9)
 
 
+@pytest.mark.parametrize("stride", [4, 8])
+def test_a_picture_lasts_as_long_as_its_latent_frame(stride):
+    heard = []
+    clip = ClipShow(heard.append, PLAIN, 4, 25.0, stride)
+    clip.show(1, torch.zeros(1, 2, 3, 2, 2))
+    assert heard[-1]["seconds"] == stride / 25 and heard[-1]["frames"] == 3
+
+
 def test_a_canvas_hears_of_a_run_without_changing_it(model, prompts):
     run = start(model, prompts, steps=4)
     whole = FinishDenoising.execute(run).args[0]["samples"]

@@ -11,13 +11,13 @@ import torch
 from patchdit.models.journal import Journal
 from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising
+from patchdit.nodes.editing import edit_run
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.stopping import Stops
 from patchdit.nodes.sampling import (
     Stoppable,
     advance,
     begin,
-    edit_run,
     latent_of,
     open_journal,
     sample,
