@@ -40,7 +40,8 @@ class StartDenoising(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How strongly to follow the prompts and known frames: 1 ignores the negative prompt.",
+                    tooltip="How strongly to follow the prompts and known frames: 1 ignores the"
+                    " negative prompt.",
                 ),
                 io.Combo.Input(
                     "solver",

@@ -118,7 +118,8 @@ def sampling_inputs(cfg: float = 4.0) -> list:
             min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="How strongly to follow the prompts and known frames: 1 ignores the negative prompt.",
+            tooltip="How strongly to follow the prompts and known frames: 1 ignores the"
+            " negative prompt.",
         ),
     ]
 

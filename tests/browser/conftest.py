@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
-from ..host.conftest import comfyui, parts, wan_weights, weights
+from ..host.conftest import ComfyUI, comfyui, parts, wan_weights, weights
+from ..host.template_files import write_upscaler, write_wan_template_files
 from .page import PATIENCE, ROOT, keep_picture, opened
 
 __all__ = ["comfyui", "parts", "wan_weights", "weights"]  # fixtures of the tests of the host
@@ -42,6 +44,8 @@ def own_base(weights, tmp_path_factory) -> Path:
     pytest.importorskip("comfyui_frontend_package", reason="the frontend package is not installed")
     base = tmp_path_factory.mktemp("canvas")
     shutil.copytree(weights, base / "models" / "patchdit" / "tiny")
+    if find_spec("spandrel"):
+        write_upscaler(base / "models")
     return base
 
 
@@ -98,12 +102,20 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def stocked_comfyui(comfyui) -> ComfyUI:
+    """A real ComfyUI with a tiny file for every loader of a template."""
+    write_upscaler(comfyui.base / "models")
+    write_wan_template_files(comfyui.base)
+    return comfyui
+
+
 @pytest.fixture(scope="session", params=["own", "comfyui"])
 def address(request):
     """A host that serves the pack."""
     if request.param == "own":
         return request.getfixturevalue("own_canvas")
-    return request.getfixturevalue("comfyui").url
+    return request.getfixturevalue("stocked_comfyui").url
 
 
 @pytest.fixture(scope="session", params=["classic", "vue"])

@@ -160,6 +160,20 @@ class Canvas:
         )
         self.settle()
 
+    def frontend(self) -> tuple[int, ...]:
+        """The first two numbers of the version of the host's frontend."""
+        told = self.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+        return tuple(map(int, told.split(".")[:2]))
+
+    def reload(self) -> None:
+        """Open the page anew; the frontend finds the graph again."""
+        count = len(self.serialized()["nodes"])
+        self.page.wait_for_timeout(3000)  # it keeps a draft some time after an edit
+        self.page.reload()
+        self.page.wait_for_function(READY)
+        self.page.wait_for_function("count => app.graph._nodes.length === count", arg=count)
+        self.settle()
+
     def serialized(self) -> dict:
         return self.page.evaluate("() => app.graph.serialize()")
 
@@ -204,11 +218,11 @@ def complain(canvas: Canvas, words: str, source: str) -> None:
 
 
 @contextmanager
-def opened(chromium: Any, address: str, vue: bool = False, language: str = "en"):
+def opened(chromium: Any, address: str, vue=False, language="en", window=VIEW):
     """A canvas in a browser of its own, ready, in one renderer and one language."""
     settings = {"Comfy.VueNodes.Enabled": vue, "Comfy.Locale": language}
     ask(address, "/api/settings", SETTINGS | settings)
-    page = chromium.new_page(viewport=VIEW)
+    page = chromium.new_page(viewport=window)
     page.set_default_timeout(1000 * PATIENCE)
     canvas = Canvas(page, vue)
     page.on("pageerror", lambda error: complain(canvas, str(error), error.stack or ""))

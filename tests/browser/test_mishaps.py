@@ -10,6 +10,7 @@ from .conftest import free_port, own_server
 from .page import ROOT, ask, keep_picture, opened
 
 MANY = 1000  # steps: far more than a test waits for
+MENDED = (1, 58)  # the frontend; some before it wait for ever for a file that is no JSON
 RUNNING = "() => fetch('/api/queue').then(a => a.json()).then(q => q.queue_running.length)"
 BROKEN = {
     "cut off": '{"nodes": [{"id": 1, "type": "PatchDiT_Lo',
@@ -18,6 +19,8 @@ BROKEN = {
     "no graph": '{"nodes": 3, "links": "none"}',
     "not text": "\x00\xff\x00",
 }
+BLOCKED = "() => app.extensionManager.spinner"  # nothing can be clicked on
+CLOSE_PANEL = "() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)"
 DROP = """([text, name]) => {
     const carried = new DataTransfer();
     carried.items.add(new File([text], name, { type: "application/json" }));
@@ -92,8 +95,13 @@ def test_a_broken_file_dropped_leaves_the_canvas_usable(canvas, kind):
     canvas.settle()
     if kind != "no graph":  # which the frontend takes for an empty one
         assert canvas.unsized_nodes() == nodes
+    if canvas.page.evaluate(BLOCKED) and canvas.frontend() < MENDED:
+        canvas.reload()
+        assert canvas.unsized_nodes() == nodes
+    assert not canvas.page.evaluate(BLOCKED)
     canvas.load(template())
     assert canvas.unsized_nodes() == nodes
+    canvas.reload()  # the host's complaints stay on the screen for good
 
 
 def test_a_node_that_is_gone_is_named_and_the_rest_stays(canvas):
@@ -104,9 +112,16 @@ def test_a_node_that_is_gone_is_named_and_the_rest_stays(canvas):
     sigmas = next(node for node in graph["nodes"] if node["type"] == "PatchDiT_FlowSigmas")
     sigmas["widgets_values"] = [*sigmas["widgets_values"], "a widget of tomorrow"]
     canvas.load(graph)
-    told = canvas.page.locator("body").inner_text()
-    assert "FromTheFuture" in told
+    page = canvas.page
+    more = page.get_by_text("Show missing nodes")  # in an older frontend a click away
+    named = page.get_by_text("FromTheFuture")
+    named.or_(more).first.wait_for()
+    if more.is_visible():
+        more.click()
+        page.get_by_role("button", name="Expand").last.click()
+    named.first.wait_for()
+    page.evaluate(CLOSE_PANEL)
     kinds = {node["type"]: node for node in canvas.serialized()["nodes"]}
     assert "PatchDiT_FromTheFuture" in kinds  # saved again it is still there
     assert canvas.widget("PatchDiT_FlowSigmas", "steps") == sigmas["widgets_values"][0]
-    canvas.page.keyboard.press("Escape")
+    page.keyboard.press("Escape")

@@ -6,10 +6,12 @@ import json
 from urllib.request import urlopen
 
 import av
+import numpy as np
 import pytest
 
 from .conftest import PACK, ROOT
 from .graphs import needs_shipped_weights, shipped
+from .template_files import SCALE, write_upscaler
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 ON_THE_CANVAS = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}  # the frontend's own
@@ -39,13 +41,17 @@ def test_comfyui_knows_every_node_and_socket_of_a_template(comfyui, name):
         assert len(node.get("outputs", ())) == len(info["output"])
 
 
-# Wan's need its files, as test_wan_templates.py makes them, and upscaling a model for that.
-RUNS = [n for n in NAMES if not n.startswith("wan_") and n != "restyle_extend_upscale"]
+RUNS = [n for n in NAMES if not n.startswith("wan_")]  # of those: test_wan_templates.py
+
+
+@pytest.fixture(scope="module")
+def upscaler(comfyui) -> None:
+    write_upscaler(comfyui.base / "models")
 
 
 @needs_shipped_weights
 @pytest.mark.parametrize("name", RUNS)
-def test_a_workflow_runs_and_files_come_out(comfyui, name):
+def test_a_workflow_runs_and_files_come_out(comfyui, upscaler, name):
     graph = shipped(name, steps=2)
     listed = comfyui.get("object_info")
     shows = [id for id, entry in graph.items() if listed[entry["class_type"]]["output_node"]]
@@ -70,3 +76,28 @@ def check(comfyui, file: dict) -> None:
         assert min(stream.width, stream.height) >= 64
         frames = sum(1 for _ in container.decode(stream))
         assert frames > 1 if file["filename"].endswith(".mp4") else frames == 1
+
+
+@needs_shipped_weights
+def test_the_large_video_is_the_small_one_with_larger_pixels(comfyui, upscaler):
+    graph = shipped("restyle_extend_upscale", steps=2)
+    outputs = comfyui.run(graph)
+    saves = {
+        entry["inputs"]["filename_prefix"]: id
+        for id, entry in graph.items()
+        if entry["class_type"] == "SaveVideo"
+    }
+    small_FHWC, large_FHWC = (
+        pixels(comfyui, outputs[saves[f"patchdit/{name}"]])
+        for name in ("restyle_extend", "restyle_extend_upscale")
+    )
+    repeated = small_FHWC.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+    assert large_FHWC.shape == repeated.shape
+    assert abs(large_FHWC.astype(float) - repeated).mean() < 8  # both were compressed
+
+
+def pixels(comfyui, shown: dict) -> np.ndarray:
+    """The frames of the only video that a node shows, F x H x W x 3 in 0..255."""
+    (file,) = shown["images"]
+    with av.open(str(comfyui.output(file))) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -11,12 +10,12 @@ import av
 import pytest
 
 from .conftest import PACK, ROOT
-from .graphs import node, one_of
+from .graphs import one_of
+from .template_files import CLIP_FRAMES, CLIP_SIZE, quick_prompt, write_wan_template_files
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("wan_*.json"))
 LOADERS = {"PatchDiT_LoadVideoModel", "PatchDiT_LoadVideoVAE", "CLIPLoader"}
 FILES = {"LoadImage", "LoadVideo"}
-TEMPLATE = "wan_text_to_video"
 
 
 def api_form(name: str) -> dict:
@@ -39,35 +38,31 @@ def test_only_the_absent_files_are_wrong_with_a_template(comfyui, name):
         assert wanted is None or found == wanted
 
 
+FRAMES = {  # and how many a second
+    "wan_extend": (CLIP_FRAMES + 8, 16),
+    "wan_image_to_video": (5, 16),
+    "wan_stitch": (2 * CLIP_FRAMES + 8, 16),
+    "wan_text_to_video": (5, 16),
+    "wan_ti2v_5b": (1 + 12, 24),
+}
+
+
 @pytest.fixture(scope="module")
-def wan_files(comfyui) -> None:
-    """Tiny files under the public names that the text-to-video template asks for."""
-    graph, models = api_form(TEMPLATE), comfyui.base / "models"
-    for kind, widget, folder, tiny in (
-        ("PatchDiT_LoadVideoModel", "model_name", "diffusion_models", "t2v.safetensors"),
-        ("PatchDiT_LoadVideoVAE", "vae_name", "vae", "wan2.1-vae.safetensors"),
-    ):
-        name = graph[one_of(graph, kind)]["inputs"][widget]
-        shutil.copy(models / folder / tiny, models / folder / name)
+def wan_template_files(comfyui) -> None:
+    write_wan_template_files(comfyui.base)
 
 
-def test_text_to_video_runs_end_to_end(comfyui, wan_files):
-    """The text encoder alone is another one: umT5 has no tiny form; ours of 4096 columns has."""
-    graph = api_form(TEMPLATE)
-    text = one_of(graph, "CLIPLoader")
-    graph[text] = node("PatchDiT_LoadBlockworld", weights="wan")
-    for entry in graph.values():
-        if entry["inputs"].get("clip") == [text, 0]:
-            entry["inputs"] |= {"clip": [text, 1], "text": "a red ball"}  # it reads 16 tokens
-    size = {"width": 64, "height": 48, "length_in": "frames", "frames": 5}
-    graph[one_of(graph, "PatchDiT_EmptyVideoLatent")]["inputs"].update(size)
-    graph[one_of(graph, "PatchDiT_FlowSigmas")]["inputs"]["steps"] = 2
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_runs_end_to_end(comfyui, wan_template_files, name):
+    graph = quick_prompt(api_form(name))
     outputs = comfyui.run(graph)
     (file,) = outputs[one_of(graph, "SaveVideo")]["images"]
     with av.open(str(comfyui.output(file))) as container:
         (stream,) = container.streams.video
-        assert (stream.width, stream.height, stream.average_rate) == (64, 48, 16)
-        assert sum(1 for _ in container.decode(stream)) == 5
+        size = CLIP_SIZE if name in ("wan_extend", "wan_stitch") else (64, 64)
+        assert (stream.width, stream.height) == size
+        frames = sum(1 for _ in container.decode(stream))
+        assert (frames, stream.average_rate) == FRAMES[name]
 
 
 def test_blueprints_are_listed_and_their_nodes_known(comfyui):
