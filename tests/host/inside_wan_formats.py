@@ -141,7 +141,7 @@ def test_loading_shows_how_far_it_is_and_stops(folder, monkeypatch, scheme):
 
 
 def test_the_vae_convolves_as_cores_does(tmp_path, monkeypatch):
-    """So with core's way round the memory that one version of cuDNN's takes."""
+    """So with core's way round a cuDNN version's use of memory, no less exactly."""
     torch.manual_seed(0)
     folder_paths.add_model_folder_path("vae", str(tmp_path))
     vae = VideoVAE(replace(VAE_PRESETS["wan2.1"], encoder_width=8, decoder_width=8))
@@ -158,6 +158,8 @@ def test_the_vae_convolves_as_cores_does(tmp_path, monkeypatch):
     plain = mine.decode(latent_BCTHW)
     assert not calls
     monkeypatch.setattr(comfy.ops, "NVIDIA_MEMORY_CONV_BUG_WORKAROUND", True)
-    assert apart(mine.decode(latent_BCTHW), plain) < 0.05
+    round_about = mine.decode(latent_BCTHW)
+    exact = mine.float().decode(latent_BCTHW.float())
+    assert apart(round_about.float(), exact) < 2 * apart(plain.float(), exact)
     convolutions = [m for m in mine.decoder.modules() if isinstance(m, torch.nn.Conv3d)]
     assert len(calls) >= len(convolutions) > 10
