@@ -46,7 +46,7 @@ def edit_run(
     masks = latent if mask is None else {"noise_mask": mask}
     keep, rest = None if masks is None else mask_of(masks, shape), run.rest
     if keep is not None:
-        keep, rest = shown_to(run.model, masks or {}, keep, rest)
+        keep, rest = shown_to(run.model, masks or {}, keep, rest, run.positive, run.negative)
     elif wanted is not None:
         rest = noting(rest, unmoved(rest.get(SHOWN, ()), before.latent, wanted, before.known))
     levels = None if sigmas is None else rest_of_schedule(before, sigmas)

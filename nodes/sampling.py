@@ -80,7 +80,7 @@ def begin(
     samples_BCTHW = host.prepare_latent(model, latent)
     mask = mask_of(latent, samples_BCTHW.shape)
     fill = host.fill_mode(model, mask)
-    mask, rest = shown_to(model, latent, mask, rest_of(latent))
+    mask, rest = shown_to(model, latent, mask, rest_of(latent), positive, negative)
     kept = {"fill": fill, "patch": patch_of(model)}
     state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, **kept)
     run = Denoising(model, positive, negative, cfg, state, rest, vae, model_low, boundary)
@@ -120,11 +120,11 @@ def advance(run: Denoising, steps: int, journal: Journal | None = None) -> Denoi
 def leads_by_known(run: Denoising) -> bool:
     """Whether guidance goes by known frames too: the network is told of them, by noise levels.
 
-    Not where parts of frames are known, whose cached keys and values make a step cheap, nor where
-    another pack has put its own guidance on the MODEL.
+    Not where parts of frames are known at first, in any item of the batch: their cached keys and
+    values make a step cheap. Nor where another pack has put its own guidance on the MODEL.
     """
-    whole_frames = noise_levels(run.state).ndim == 2
-    return run.cfg != 1 and whole_frames and not host.guides_itself(run.model)
+    whole_frames = noise_levels(replace(run.state, step=0)).ndim == 2  # of the run, not the step
+    return run.cfg > 1 and whole_frames and not host.guides_itself(run.model)
 
 
 def walk(

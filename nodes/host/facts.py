@@ -89,6 +89,6 @@ def boundary_of(model: Any) -> float:
 
 
 def guides_itself(model: Any) -> bool:
-    """Whether another node has put a guidance of its own on a MODEL (RescaleCFG, CFG-Zero ...)."""
+    """Whether another node has put a guidance of its own on a MODEL (RescaleCFG ...)."""
     options = getattr(model, "model_options", {})
-    return any(name.startswith("sampler_") and "cfg_function" in name for name in options)
+    return any(name.startswith("sampler_") and name.endswith("_function") for name in options)

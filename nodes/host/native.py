@@ -142,14 +142,20 @@ def said(way: tuple[str, int, str]) -> str:
 
 
 def shown_to(
-    model: Any, latent: dict[str, Any], mask_B1THW: Tensor | None, rest: dict[str, Any]
+    model: Any,
+    latent: dict[str, Any],
+    mask_B1THW: Tensor | None,
+    rest: dict[str, Any],
+    *prompts: list,
 ) -> tuple[Tensor | None, dict[str, Any]]:
     """The mask of what a run keeps of a LATENT; and `rest`, noting the images to tell MODEL of.
 
     Weights that are told of pixel frames make the others themselves: where only some of a latent
-    frame's are known, `with_known` tells of those, and the mask lets the run make the latent.
+    frame's are known, `with_known` tells of those, and the mask lets the run make the latent. Not
+    where prompts say already what is known: it would neither be told nor held.
     """
-    if mask_B1THW is None or native_kind(model) != "wan":
+    told = any(told_elsewhere(values, CONCAT) for prompt in prompts for _, values in prompt)
+    if mask_B1THW is None or told or native_kind(model) != "wan":
         return mask_B1THW, noting(rest, ())
     shown = shown_in(latent, mask_B1THW)
     return left_free(mask_B1THW, shown), noting(rest, shown)

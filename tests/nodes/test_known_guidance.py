@@ -71,7 +71,7 @@ def test_regions_and_whole_clips_are_guided_by_prompts_alone(model, prompts, tol
 
 def test_a_guidance_of_another_pack_is_left_to_it():
     assert not guides_itself(SimpleNamespace(model_options={"transformer_options": {}}))
-    for name in ("sampler_cfg_function", "sampler_post_cfg_function", "sampler_pre_cfg_function"):
+    for name in ("sampler_cfg_function", "sampler_calc_cond_batch_function"):
         assert guides_itself(SimpleNamespace(model_options={name: []}))
 
 
@@ -107,3 +107,19 @@ def test_levels_by_cell_are_shown_to_both_halves():
     x, sigma = torch.zeros(1, 2, 3, 2, 2), torch.zeros(1, 3, 2, 2)
     assert guided(x, sigma).unique().tolist() == [5.0]
     assert all(one is sigma for one in seen)
+
+
+def test_a_softly_kept_region_keeps_a_run_in_pieces_one_run(model, prompts):
+    soft = latent(torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0]))
+    soft["noise_mask"] = soft["noise_mask"].clone()
+    soft["noise_mask"][:, :, 3, :2, :2] = 0.5
+    run = begin(model, *prompts, CFG, soft, torch.linspace(1, 0, 7), seed=1)
+    whole = finish_run(run)["samples"]
+    for _ in range(6):
+        run = advance(run, 1)
+    assert torch.equal(finish_run(run)["samples"], whole)
+
+
+def test_less_than_the_prompt_alone_is_not_led_away_from_what_is_known(model, prompts):
+    for cfg in (0.0, 0.5):
+        assert not leads_by_known(begin(model, *prompts, cfg, latent(), SIGMAS, seed=1))

@@ -170,3 +170,18 @@ def test_an_edit_of_what_is_kept_is_told_instead(canvas, vae, images, begin):
     again = edit_run(run, latent=latent)
     assert torch.equal(said_in(again)[0], said_in(run)[0])
     assert torch.equal(again.state.mask, run.state.mask)
+
+
+def test_a_pin_is_held_where_prompts_tell_of_another_image(
+    canvas, vae, images, image_model, prompts
+):
+    latent = pin(canvas, vae, images[:1], -1)
+    entries = {CONCAT[0]: torch.zeros(1, 16, 3, 4, 4), CONCAT[1]: torch.zeros(1, 4, 3, 4, 4)}
+    told = [[[features, {**values, **entries}] for features, values in p] for p in prompts]
+    sigmas = sigmas_of(latent)
+    run = StartDenoising.execute(image_model, *told, latent, sigmas, 1, 2.0, "euler", "", vae).args[
+        0
+    ]
+    assert run.state.mask[0, 0, :, 0, 0].tolist() == [1, 1, 0]
+    made = FinishDenoising.execute(run).args[0]["samples"]
+    torch.testing.assert_close(made[:, :, 2], latent["samples"][:, :, 2])
