@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?= cpu
-PROMPT ?= A red ball bounces in a meadow, the camera pans left.
+PROMPT ?= A red ball moves right in a meadow, the camera stays still.
 
 .PHONY: demo canvas test browser check train clean
 
