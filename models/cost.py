@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from .config import TransformerConfig, VAEConfig
@@ -46,7 +46,8 @@ class Run:
     """A latent video to denoise: what of its size and settings decides the cost.
 
     `known` tokens of `tokens` are computed once where the weights were trained so, else they cost
-    what all others do. `passes` is how many prompts a step looks at: 2 with guidance.
+    what all others do. `passes` is how many prompts a step looks at: 2 with guidance, the second of
+    which is shown nothing known if `blind`.
     """
 
     config: TransformerConfig
@@ -55,6 +56,13 @@ class Run:
     passes: int = 2
     batch: int = 1
     known: int = 0
+    blind: bool = False
+
+    @property
+    def halves(self) -> tuple[Run, Run]:
+        """What a blind run is: one pass with what is known, and one without."""
+        informed = replace(self, passes=1, blind=False)
+        return informed, replace(informed, known=0)
 
     @property
     def cached(self) -> int:
@@ -106,6 +114,9 @@ def call_flops(config: TransformerConfig, tokens: int, keys: int) -> Flops:
 
 def run_flops(run: Run) -> Flops:
     """FLOPs of all steps for all prompts of a batch."""
+    if run.blind:
+        a, b = map(run_flops, run.halves)
+        return Flops(a.linear + b.linear, a.attention + b.attention, a.text + b.text)
     steps = call_flops(run.config, run.tokens - run.cached, run.tokens)
     once = call_flops(run.config, run.cached, run.cached) if run.cached else Flops(0, 0)
     n = run.passes * run.batch
@@ -126,6 +137,8 @@ def sampling_bytes(run: Run, value_bytes: int = 4) -> int:
     known tokens, which a run keeps for every layer, and four latents of the sampler. Attention is
     assumed to keep no L x L matrix. Within a quarter of what torch's profiler sees on a CPU.
     """
+    if run.blind:  # the blind half is the larger one
+        run = replace(run, blind=False, known=0)
     config = run.config
     D, M = config.width, config.mlp_width
     layers = config.layers + config.vace_blocks
@@ -174,6 +187,8 @@ def sampling_seconds(run: Run, speed: Speed, value_bytes: int = 4) -> float:
     Elementwise work moves 45 D + 2 M values a token in each layer: norms, modulation, rotation of
     queries and keys, gates, GELU.
     """
+    if run.blind:
+        return sum(sampling_seconds(half, speed, value_bytes) for half in run.halves)
     config, flops = run.config, run_flops(run)
     layers = config.layers + config.vace_blocks
     calls = run.steps * run.passes

@@ -28,6 +28,7 @@ from .clips import Latent, latent_length, mask_of, samples_of
 from .host import device as machine
 from .host.duck import temporal_stride
 from .host.facts import patch_of, stride_of
+from .host.native import whole_frames
 
 GIB = 2**30
 
@@ -155,14 +156,16 @@ def estimate_run(
     shape = latent_size(size, stride, told.config.out_channels, latent, group)
     passes = 1 if cfg == 1 else 2
     known = 0 if latent is None else known_tokens(latent, told.config.patch, group)
+    mask = None if latent is None else mask_of(latent, shape, group)
+    blind = cfg > 1 and known > 0 and mask is not None and whole_frames(mask)
     tokens = count_tokens(told.config, shape[2:])  # pyright: ignore
-    run = Run(told.config, tokens, steps, passes, shape[0], known)
+    run = Run(told.config, tokens, steps, passes, shape[0], known, blind)
     name = machine.device_name(machine.compute_device())
     speed = speed_of(machine.compute_device(), told.dtype, name, machine.speed_file())
 
     def memory(shape: tuple[int, ...], known: int = 0) -> tuple[int, int | None]:
         tokens = count_tokens(told.config, shape[2:])  # pyright: ignore
-        planned = Run(told.config, tokens, steps, passes, shape[0], known)
+        planned = Run(told.config, tokens, steps, passes, shape[0], known, blind and known > 0)
         decode = None if vae is None else machine.decode_memory(vae, shape)
         return sampling_bytes(planned, told.dtype.itemsize), decode
 

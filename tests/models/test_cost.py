@@ -176,6 +176,17 @@ def test_a_wan_config_is_read_off_the_shapes(name):
     assert text_flops(told) == text_flops(config)
 
 
+def test_a_blind_half_computes_what_the_other_has_cached():
+    config = replace(SMALL, frame_timesteps=True, known_attends_known=True)
+    run = Run(config, tokens=16, steps=3, passes=2, known=8)
+    one, none = (run_flops(replace(run, passes=1, known=known)) for known in (8, 0))
+    both = run_flops(replace(run, blind=True))
+    assert both.linear == one.linear + none.linear
+    assert both.attention == one.attention + none.attention
+    assert run_flops(run).total < both.total < run_flops(replace(run, known=0)).total
+    assert sampling_bytes(replace(run, blind=True)) == sampling_bytes(replace(run, known=0))
+
+
 def test_an_unknown_transformer_counts_by_its_weights():
     block = {"attn.qkv.weight": (192, 64), "attn.out.weight": (64, 64), "mlp.weight": (256, 64)}
     shapes = {f"transformer_blocks.{i}.{name}": s for i in range(5) for name, s in block.items()}
