@@ -283,12 +283,13 @@ def sample_scene(
     camera: str | None = None,
     environment: str | None = None,
     triple: tuple[str, str, str] | None = None,
+    kinds: Sequence[str] = SUBJECTS,
     motions: Sequence[str] = MOTIONS,
 ) -> Scene:
     """Draw a scene at random; what is given stays as given.
 
     held_out=False never uses a triple of HELD_OUT; held_out=True uses only those. Sizes are pixels,
-    multiples of 16; frames are 1 + 4k. Of `motions` those named often come often.
+    multiples of 16; frames are 1 + 4k. Of `kinds` and `motions` those named often come often.
     """
     if width % 16 or height % 16 or width < 32 or height < 32:
         raise ValueError(f"A world of {width}x{height} pixels: sizes are multiples of 16 from 32.")
@@ -303,19 +304,19 @@ def sample_scene(
         speed = {"s": 0.0, "p": rng.uniform(0.12, 0.22), "z": rng.uniform(0.13, 0.2)}[kind[0]]
         scene = Scene(width, height, frames, place_name, Camera(kind, speed), (), seed)
         chosen = _choose_subjects(
-            rng, scene, count, radii, half, duration, held_out, triple, motions
+            rng, scene, count, radii, half, duration, held_out, triple, kinds, motions
         )
         if chosen:
             return replace(scene, subjects=chosen)
 
 
-def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple, motions):
+def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple, kinds, motions):
     """Subjects in slots from left to right, all in view, or None if this camera leaves no room."""
     slots = (rng.permutation(count) + 0.5) / count * 2 - 1
     chosen = []
     for i in range(count):
         for _ in range(12):
-            names = triple if triple and i == 0 else _sample_triple(rng, held_out, motions)
+            names = triple if triple and i == 0 else _sample_triple(rng, held_out, kinds, motions)
             x = slots[i] * half * 0.8 + rng.uniform(-0.5, 0.5) * (
                 0.5 * half if count == 1 else 0.12
             )
@@ -329,10 +330,10 @@ def _choose_subjects(rng, scene, count, radii, half, duration, held_out, triple,
     return tuple(chosen)
 
 
-def _sample_triple(rng, held_out: bool, motions: Sequence[str]) -> tuple[str, str, str]:
+def _sample_triple(rng, held_out: bool, kinds, motions) -> tuple[str, str, str]:
     while True:
         triple = (
-            SUBJECTS[rng.integers(len(SUBJECTS))],
+            kinds[rng.integers(len(kinds))],
             list(COLOURS)[rng.integers(len(COLOURS))],
             motions[rng.integers(len(motions))],
         )

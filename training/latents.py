@@ -17,12 +17,13 @@ from patchdit.models.timeline import encode_suffix, first_pixel_frame, latent_fr
 from patchdit.models.video_vae import VideoVAE
 from patchdit.training.abilities import film_ability
 from patchdit.training.ability_captions import describe
-from patchdit.training.blockworld import MOTIONS, Scene, render, sample_scene
+from patchdit.training.blockworld import MOTIONS, SUBJECTS, Scene, render, sample_scene
 from patchdit.training.captions import caption
 
 CAPTIONS = 6  # phrasings kept of every clip
-# A change of size is the last motion to be learned: it is filmed two and three times as often.
-FILMED = (*MOTIONS, "growing", "growing", "shrinking")
+# What is learned last is filmed more often: growth four times as often as the rest, stars twice.
+KINDS_FILMED = (*SUBJECTS, "star")
+MOTIONS_FILMED = (*MOTIONS, "growing", "growing", "growing")
 
 
 @dataclass
@@ -46,7 +47,7 @@ def _film(job):
         clip, simple = film_ability(rng, None, *size), False
         captions = [describe(clip, rng) for _ in range(CAPTIONS)]
     else:
-        clip = render(sample_scene(rng, *size, motions=FILMED))
+        clip = render(sample_scene(rng, *size, kinds=KINDS_FILMED, motions=MOTIONS_FILMED))
         captions = [caption(clip.scene, rng) for _ in range(CAPTIONS)]
         simple = one_thing_moves(clip.scene)
     return clip.frames_FHWC, clip.masks_NFHW.max(0), captions, simple
