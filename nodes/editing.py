@@ -13,8 +13,9 @@ from torch import Tensor
 from ..models.flow import DenoiseState, edit
 from . import host
 from .clips import Latent, mask_of
+from .host.facts import stride_of
 from .host.native import known_in, put_known, shown_to
-from .host.shown import SHOWN, noting, unmoved
+from .host.shown import SHOWN, noting, shown_in, still_kept, unmoved
 from .sampling import tell_known
 from .types import Denoising
 
@@ -44,11 +45,14 @@ def edit_run(
             " size, such as `predicted` of Denoise Step."
         )
     masks = latent if mask is None else {"noise_mask": mask}
-    keep, rest = None if masks is None else mask_of(masks, shape), run.rest
+    keep = None if masks is None else mask_of(masks, shape, stride_of(run.model))
+    shown = run.rest.get(SHOWN, ())
+    if wanted is not None:
+        shown = unmoved(shown, before.latent, wanted, before.known)
+    rest = noting(run.rest, shown)
     if keep is not None:
-        keep, rest = shown_to(run.model, masks or {}, keep, rest, run.positive, run.negative)
-    elif wanted is not None:
-        rest = noting(rest, unmoved(rest.get(SHOWN, ()), before.latent, wanted, before.known))
+        shown = still_kept(shown, keep > 0) if latent is None else shown_in(latent, keep)
+        keep, rest = shown_to(run.model, shown, keep, rest, run.positive, run.negative)
     levels = None if sigmas is None else rest_of_schedule(before, sigmas)
     state = edit(before, latent=wanted, mask=keep, sigmas=levels)
     if wanted is not None:

@@ -17,9 +17,9 @@ from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal, run_key
 from . import host
 from .clips import DEFAULT_FPS, FPS, Latent, mask_of, rest_of
-from .host.facts import boundary_of, patch_of
+from .host.facts import boundary_of, patch_of, stride_of
 from .host.native import check_pair, shown_to, with_known
-from .host.shown import SHOWN
+from .host.shown import SHOWN, shown_in
 from .types import BOUNDARY, Denoising
 
 Guide = tuple[list, list, float]  # positive, negative and cfg: what one denoiser goes by
@@ -78,9 +78,10 @@ def begin(
     check_pair(model, model_low)
     boundary = boundary or boundary_of(model)
     samples_BCTHW = host.prepare_latent(model, latent)
-    mask = mask_of(latent, samples_BCTHW.shape)
+    mask = mask_of(latent, samples_BCTHW.shape, stride_of(model))
     fill = host.fill_mode(model, mask)
-    mask, rest = shown_to(model, latent, mask, rest_of(latent), positive, negative)
+    shown = shown_in(latent, mask)
+    mask, rest = shown_to(model, shown, mask, rest_of(latent), positive, negative)
     kept = {"fill": fill, "patch": patch_of(model)}
     state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, **kept)
     run = Denoising(model, positive, negative, cfg, state, rest, vae, model_low, boundary)

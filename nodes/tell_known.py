@@ -9,8 +9,9 @@ from __future__ import annotations
 from . import host
 from .api import io
 from .clips import Latent, mask_of, samples_of
+from .host.facts import stride_of
 from .host.native import shown_to, with_known
-from .host.shown import SHOWN
+from .host.shown import SHOWN, shown_in
 
 
 class TellKnown(io.ComfyNode):
@@ -68,11 +69,11 @@ def tell_known(
     others get back what they gave.
     """
     samples_BCTHW = samples_of(latent)
-    mask = mask_of(latent, samples_BCTHW.shape)
+    mask = mask_of(latent, samples_BCTHW.shape, stride_of(model))
     if mask is None or host.fill_mode(model, mask) != "native":
         return positive, negative, latent
     rest = {name: value for name, value in latent.items() if name != "noise_mask"}
-    _, noted = shown_to(model, latent, mask, rest)
+    _, noted = shown_to(model, shown_in(latent, mask), mask, rest)
     shown = noted.pop(SHOWN, ())
     known = samples_BCTHW.float().cpu(), mask.cpu()
     return *with_known(model, vae, *known, positive, negative, shown), noted

@@ -18,7 +18,7 @@ from ...models.timeline import pixel_frames
 from ...models.vace import CELL, control_channels_of_cells
 from ..clips import check_channels
 from .duck import decode_frames, encode_frames, spatial_stride
-from .shown import MASK_PLANES, Shown, left_free, noting, shown_in, without
+from .shown import MASK_PLANES, Shown, left_free, noting, without
 
 CONCAT = "concat_latent_image", "concat_mask"
 VACE = "vace_frames", "vace_mask", "vace_strength"
@@ -143,12 +143,12 @@ def said(way: tuple[str, int, str]) -> str:
 
 def shown_to(
     model: Any,
-    latent: dict[str, Any],
+    shown: tuple[Shown, ...],
     mask_B1THW: Tensor | None,
     rest: dict[str, Any],
     *prompts: list,
 ) -> tuple[Tensor | None, dict[str, Any]]:
-    """The mask of what a run keeps of a LATENT; and `rest`, noting the images to tell MODEL of.
+    """The mask of what a run keeps; and `rest`, noting those `shown` images to tell MODEL of.
 
     Weights that are told of pixel frames make the others themselves: where only some of a latent
     frame's are known, `with_known` tells of those, and the mask lets the run make the latent. Not
@@ -157,7 +157,6 @@ def shown_to(
     told = any(told_elsewhere(values, CONCAT) for prompt in prompts for _, values in prompt)
     if mask_B1THW is None or told or native_kind(model) != "wan":
         return mask_B1THW, noting(rest, ())
-    shown = shown_in(latent, mask_B1THW)
     return left_free(mask_B1THW, shown), noting(rest, shown)
 
 

@@ -8,11 +8,14 @@ pixel frames of a latent frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from ...models.timeline import first_pixel_frame, pixel_frames
 
 SHOWN = "video_shown"  # of a LATENT: a tuple of Shown
 MASK_PLANES = 4  # of Wan's image to video: one for each frame of a latent frame
@@ -45,11 +48,31 @@ class Shown(NamedTuple):
 
     def held_by(self, samples_BCTHW: Tensor, mask_B1THW: Tensor) -> bool:
         """Whether samples still hold its latents, and the mask keeps all of them: one at least."""
-        samples, mask = samples_BCTHW[:, :, self.here], mask_B1THW[:, :, self.here]
-        if samples.shape[1:] != self.latent_1CTHW.shape[1:] or not self.cells_THW.any():
-            return False  # a clip of another size, or a pin for a while
-        same = (samples == self.latent_1CTHW.to(samples)) & (mask == 0).to(samples.device)
+        samples = samples_BCTHW[:, :, self.here]
+        if samples.shape[1:] != self.latent_1CTHW.shape[1:] or not self.kept_by(mask_B1THW):
+            return False  # a clip of another size
+        same = samples == self.latent_1CTHW.to(samples)
         return bool((same | ~self.cells_THW.to(samples.device)).all())
+
+    def kept_by(self, mask_B1THW: Tensor) -> bool:
+        """Whether the mask keeps all of its cells: one at least, for a pin may last a while."""
+        kept = mask_B1THW[:, :, self.here] == 0
+        cells_THW = self.cells_THW.to(kept.device)
+        return bool(cells_THW.any() and (kept | ~cells_THW).all())
+
+    def less(self, gone_B1THW: Tensor) -> Iterator[Shown]:
+        """Its images in runs of latent frames, without those in which one of its cells is gone."""
+        gone_T = (gone_B1THW[:, :, self.here].cpu() & self.cells_THW).any(4).any(3).any(1).any(0)
+        ends = (gone_T.nonzero().flatten() + self.first).tolist()
+        for before, end in pairwise([self.first - 1, *ends, self.here.stop]):
+            if end > before + 1:
+                yield self._between(before + 1, end)
+
+    def _between(self, first: int, end: int) -> Shown:
+        frame = max(self.frame, first_pixel_frame(first))
+        images = self.images_FHWC[frame - self.frame : pixel_frames(end) - self.frame]
+        cut = slice(first - self.first, end - self.first)
+        return Shown(frame, images, first, self.latent_1CTHW[:, :, cut], self.cells_THW[cut])
 
     def put_into(self, frames_FHWC: Tensor) -> None:
         """Put its images, as far as they show, into the frames of the video."""
@@ -66,11 +89,13 @@ class Shown(NamedTuple):
         here.copy_(torch.where(self.cells_THW.to(here.device), unknown_PT11, here))
 
 
-def shown_in(latent: dict[str, Any], mask_B1THW: Tensor) -> tuple[Shown, ...]:
+def shown_in(latent: dict[str, Any], mask_B1THW: Tensor | None) -> tuple[Shown, ...]:
     """The images noted in a LATENT that it still holds, and this mask still keeps.
 
     What a sampler or an upscaler made of a LATENT carries its notes on, and is another clip.
     """
+    if mask_B1THW is None:
+        return ()
     notes = (Shown(*note) for note in latent.get(SHOWN, ()))
     return tuple(note for note in notes if note.held_by(latent["samples"], mask_B1THW))
 
@@ -86,9 +111,12 @@ def unmoved(
 ) -> tuple[Shown, ...]:
     """The images whose known latents an edit leaves as they were, but for rounding."""
     far_B1THW = (edited_BCTHW - latent_BCTHW).abs().amax(1, keepdim=True) > ROUNDING
-    moved_B1THW = (far_B1THW & known_B1THW).cpu()
-    notes = (Shown(*note) for note in shown)
-    return tuple(n for n in notes if not (moved_B1THW[:, :, n.here] & n.cells_THW).any())
+    return still_kept(shown, far_B1THW & known_B1THW)
+
+
+def still_kept(shown: Iterable[Iterable], gone_B1THW: Tensor) -> tuple[Shown, ...]:
+    """The images none of whose cells are gone."""
+    return tuple(part for note in shown for part in Shown(*note).less(gone_B1THW))
 
 
 def without(known_B1THW: Tensor, shown: Iterable[Shown]) -> Tensor:

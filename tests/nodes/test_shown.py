@@ -172,6 +172,33 @@ def test_an_edit_of_what_is_kept_is_told_instead(canvas, vae, images, begin):
     assert torch.equal(again.state.mask, run.state.mask)
 
 
+def test_an_edit_of_one_latent_of_a_pin_leaves_its_other_images(canvas, vae, images, begin):
+    """Images 2 to 8 fill latent frame 2, and latent frame 1 but for its first pixel frame."""
+    latent = pin(canvas, vae, images.repeat(2, 1, 1, 1)[:7], 2)
+    run = begin(latent)
+    assert run.state.mask[0, 0, :, 0, 0].tolist() == [1, 1, 0]
+    samples = latent["samples"].clone()
+    samples[:, :, 2] += 1
+    edited = edit_run(run, latent={"samples": samples})
+    clip, mask = said_in(edited)
+    assert mask[0, :, :, 0, 0].T.tolist() == [[1] * 4, [1, 0, 0, 0], ALL]
+    assert (clip[:, :, 2] - samples[:, :, 2]).abs().max() < 1e-5
+    shown = shown_as(vae, {2: images[0], 3: images[1], 4: images[2]})
+    assert torch.equal(clip[:, :, :2], shown[:, :, :2])
+    assert torch.equal(edited.state.mask, run.state.mask)
+
+
+def test_a_mask_alone_leaves_the_images_that_it_keeps(canvas, vae, images, begin):
+    run = begin(pin(pin(canvas, vae, images[:1], 0), vae, images[1:2], -1))
+    keep_end = torch.ones(9, 32, 32)
+    keep_end[5:] = 0
+    edited = edit_run(run, mask=keep_end)
+    clip, mask = said_in(edited)
+    assert torch.equal(clip, shown_as(vae, {8: images[1]}))
+    assert mask[0, :, :, 0, 0].T.tolist() == [[1] * 4, [1] * 4, [1, 1, 1, 0]]
+    assert edited.state.mask[0, 0, :, 0, 0].tolist() == [1, 1, 1]
+
+
 def test_a_pin_is_held_where_prompts_tell_of_another_image(
     canvas, vae, images, image_model, prompts
 ):

@@ -27,6 +27,7 @@ from patchdit.nodes.patchify import PatchifyLatent
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.reframe import Reframe
 from patchdit.nodes.remix import RemixVideo
+from patchdit.nodes.sampling import begin
 from patchdit.nodes.select_patches import SelectPatches
 from patchdit.nodes.show_patches import ShowPatches
 from patchdit.nodes.stitch import StitchVideos
@@ -38,28 +39,34 @@ from .conftest import VAE
 ROWS, COLUMNS = 2, 3  # an odd number: a cell of 32 pixels is a patch by itself
 HEIGHT, WIDTH = 32 * ROWS, 32 * COLUMNS
 CHANNELS = 128
+SIGMAS = torch.tensor([1.0, 0.5, 0.0])
 WAYS = "forwards", "backwards"
 
 
-@pytest.fixture(scope="module")
-def case(parts):
-    """The inputs that verbs share: tiny, with LTX's numbers; windows of 33 frames, 5 latents."""
-    means = {"latent_mean": (0.0,) * CHANNELS, "latent_std": (1.0,) * CHANNELS}
+def eightfold(channels):
+    """A transformer and an autoencoder, tiny, with eight frames and 32 pixels a latent cell."""
+    means = {"latent_mean": (0.0,) * channels, "latent_std": (1.0,) * channels}
     config = replace(
         VAE,
-        latent_channels=CHANNELS,
+        latent_channels=channels,
         width_multipliers=(1, 2, 2, 2),
         spatial_downsample=(True, True, True),
         temporal_downsample=(True, True, True),
         **means,
     )
     network = TransformerConfig(
-        48, 96, 3, 1, in_channels=CHANNELS, out_channels=CHANNELS, patch=(1, 1, 1), text_width=32,
+        48, 96, 3, 1, in_channels=channels, out_channels=channels, patch=(1, 1, 1), text_width=32,
         text_length=16, frame_timesteps=True, known_attends_known=True,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        vae, transformer = VideoVAE(config).eval(), PatchDiT(network).eval()
+        return PatchDiT(network).eval(), VideoVAE(config).eval()
+
+
+@pytest.fixture(scope="module")
+def case(parts):
+    """The inputs that verbs share, with LTX's numbers; windows of 33 frames, 5 latents."""
+    transformer, vae = eightfold(CHANNELS)
     clip = host.make_clip(parts.text, parts.tokenizer)
     prompts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a ball", "")]
     return {
@@ -209,11 +216,21 @@ def test_pins_hold_groups_of_eight(case):
     assert torch.equal(last["samples"][:, :, :1], encode_clip(case["vae"], images[:1]))
     with pytest.raises(ValueError, match="frames 17 to 24 are one latent frame"):
         run(PinFrames, case, latent=last, images=images[:1], frame=20)
-    start, *_ = run(StartDenoising, case, latent=last, sigmas=torch.tensor([1.0, 0.5, 0.0]))
+    start, *_ = run(StartDenoising, case, latent=last, sigmas=SIGMAS)
     samples = FinishDenoising.execute(start).args[0]["samples"]
     for known in (0, 3):
         assert torch.equal(samples[:, :, known], last["samples"][:, :, known])
     assert (samples[:, :, 1:3] != 0).all()
+
+
+def test_masks_in_pixels_count_in_the_models_groups(case):
+    """Sixteen channels say four frames a latent frame; the model, as Cosmos's, says eight."""
+    mask = torch.ones(17, HEIGHT, WIDTH)
+    mask[1:9] = 0
+    latent = {"samples": torch.randn(1, 16, 3, ROWS, COLUMNS), "noise_mask": mask}
+    prompts = case["positive"], case["negative"]
+    started = begin(host.make_model(*eightfold(16)), *prompts, 1.0, latent, SIGMAS, 1)
+    assert started.state.mask.mean((0, 1, 3, 4)).tolist() == [1, 0, 1]
 
 
 def test_remixing_a_region_keeps_the_rest(case):
