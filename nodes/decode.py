@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ..models.assembly import crop
 from .api import io
-from .clips import DEFAULT_FPS, FPS, real_frames, samples_of, shown_size
+from .clips import FPS, real_frames, samples_of, shown_size
 from .footage import grid_of
 from .host import decode_frames, latent_channels, spatial_stride
 from .host.duck import temporal_stride
+from .host.facts import rate_of
 from .video import LazyVideo
 
 
@@ -47,7 +48,8 @@ class DecodeVideo(io.ComfyNode):
                     min=0.0,
                     max=120.0,
                     step=1.0,
-                    tooltip="Frames per second; 0 takes what the latent was made or encoded with.",
+                    tooltip="Frames per second; 0 takes what the latent was made or encoded with,"
+                    " or else what the autoencoder's family makes.",
                     advanced=True,
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="Sound to go with the video."),
@@ -66,6 +68,6 @@ class DecodeVideo(io.ComfyNode):
         samples_BCTHW = samples_of(latent, latent_channels(vae))
         size = shown_size(latent, samples_BCTHW.shape[-2:], spatial_stride(vae), grid_of(vae))
         frames = real_frames(latent, temporal_stride(vae))
-        told = (size[1], size[0]), frames, fps or latent.get(FPS, DEFAULT_FPS), audio
+        told = (size[1], size[0]), frames, fps or latent.get(FPS) or rate_of(vae), audio
         sources = [partial(decode_cut, vae, one_CTHW[None], size) for one_CTHW in samples_BCTHW]
         return io.NodeOutput([LazyVideo(source, *told) for source in sources])

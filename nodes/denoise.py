@@ -6,8 +6,8 @@ from ..models.flow import SOLVERS
 from .api import io
 from .clips import samples_of
 from .sampling import Stoppable, advance, begin, finish_run, latent_of, open_journal, seed_list
+from .sockets import low_inputs
 from .types import BOUNDARY, DenoiseStateWire
-from .verbs import low_inputs
 
 
 class StartDenoising(io.ComfyNode):

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..models.timeline import STRIDE, whole_groups
 from .api import io
-from .clips import DEFAULT_FPS, FPS, FRAMES, latent_length
+from .clips import FPS, FRAMES, latent_length
 from .footage import frames_of
 from .host import encode_frames, progress
 from .host.duck import temporal_stride
+from .host.facts import rate_of
 
 FITS = ["pad", "trim", "error"]
 
@@ -46,11 +47,12 @@ class EncodeVideo(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "fps",
-                    default=DEFAULT_FPS,
-                    min=1.0,
+                    default=0.0,
+                    min=0.0,
                     max=120.0,
                     step=1.0,
-                    tooltip="Frames per second of images; a video brings its own.",
+                    tooltip="Frames per second of images; 0: what the autoencoder's family makes."
+                    " A video brings its own.",
                     advanced=True,
                 ),
             ],
@@ -66,7 +68,7 @@ class EncodeVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, fit, fps):
-        frames_FHWC, audio, fps = frames_of(video, fps)
+        frames_FHWC, audio, fps = frames_of(video, fps or rate_of(vae))
         fitted_FHWC = fit_length(frames_FHWC, fit, temporal_stride(vae))
         samples_BCTHW = encode_frames(vae, fitted_FHWC, progress(len(fitted_FHWC)))
         latent: dict[str, Any] = {"samples": samples_BCTHW, FPS: fps}

@@ -22,24 +22,19 @@ from .extension import (
     shortened,
     still_of,
 )
-from .footage import Footage, check_rate, read_footage, told_source
+from .footage import Footage, check_rate, told_source
 from .host.facts import facts_of
 from .sampling import Stoppable
-from .types import PlanWire
-from .verbs import (
-    Sampling,
-    check_choice,
+from .sockets import (
     checkpoint_input,
     clip_inputs,
-    finish_plan,
-    journaled,
     low_inputs,
     sampling_inputs,
-    seeds_of,
     verb_outputs,
     window_inputs,
-    window_latents,
 )
+from .types import PlanWire
+from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled, seeds_of, window_latents
 
 DIRECTIONS = ["forwards", "backwards"]
 
@@ -113,7 +108,7 @@ class ExtendVideo(Stoppable, io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
-        whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        whole = clip_of(video, vae, settings)
         clip = kept_of(whole, direction, from_frame)
         job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
         each = seeds_of(seeds, seed)
@@ -152,7 +147,7 @@ class PrepareExtend(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, direction, seconds, from_frame, **settings):
-        whole = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        whole = clip_of(video, vae, settings)
         clip = kept_of(whole, direction, from_frame)
         job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
         if len(job.lengths()) > 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .api import io
+from .sockets import verb_outputs
 from .types import PlanWire
-from .verbs import finish_plan, verb_outputs
+from .verbs import finish_plan
 
 
 class FinishVideo(io.ComfyNode):

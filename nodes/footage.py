@@ -18,7 +18,7 @@ from ..models.assembly import Piece, crop, pad_to, play
 from ..models.timeline import pixel_frames
 from . import host
 from .api import Input
-from .clips import DEFAULT_FPS, FPS, SEAMS, real_frames, samples_of, shown_size
+from .clips import FPS, SEAMS, real_frames, samples_of, shown_size
 from .host.duck import temporal_stride
 from .sound import place
 from .video import LazyVideo
@@ -75,14 +75,14 @@ def told_source(*clips: Footage) -> dict:
     return {"patchdit_source": [{"seconds": clip.seconds, "fps": clip.fps} for clip in clips]}
 
 
-def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = None) -> Footage:
+def read_footage(video: Any, vae: Any, fps: float, audio: dict | None = None) -> Footage:
     """The clip on a VIDEO, IMAGE or LATENT wire; `fps` is of images and of latents that say none.
 
     `audio` goes with it, in place of a VIDEO's own. A LATENT is decoded: its frames are what
     decoding gives, bit for bit.
     """
     if not isinstance(video, dict):
-        frames_FHWC, own, fps = frames_of(video, fps or DEFAULT_FPS)
+        frames_FHWC, own, fps = frames_of(video, fps)
         check_frames(frames_FHWC)
         check_rate("fps", fps)
         return Footage(vae, frames_FHWC.float().cpu(), fps, audio or own)
@@ -104,7 +104,7 @@ def read_footage(video: Any, vae: Any, fps: float = 0.0, audio: dict | None = No
     frames_FHWC = crop(decoded_FHWC, size)[: real_frames(video, stride)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2], stride)
     latent = samples.float().cpu() if whole else None
-    fps = check_rate("fps", video.get(FPS) or fps or DEFAULT_FPS)
+    fps = check_rate("fps", video.get(FPS) or fps)
     seams = tuple(seam for seam in video.get(SEAMS, ()) if 0 < seam < len(frames_FHWC))
     return Footage(vae, frames_FHWC, fps, audio, latent, seams)
 

@@ -87,7 +87,7 @@ class EmptyVideoLatent(io.ComfyNode):
                     min=1,
                     max=8193,
                     step=4,
-                    tooltip="Length in frames, 1 + 4k of them: 1 (an image), 5, 9, 13, 17 ...",
+                    tooltip="Length in frames, 1 + 4k of them: 1 (an image), 5, 9, 13 ...; LTX: 1 + 8k.",
                 ),
                 io.Float.Input(
                     "fps",

@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from ..models.seams import judge, measure
 from .api import io
-from .footage import read_footage
 from .joining import Joint, extent_from, fill_joint, one_window, plan_of, prepare_loop
 from .sampling import Stoppable
-from .sound import CROSSFADE
-from .types import PlanWire
-from .verbs import (
-    Sampling,
+from .sockets import (
     checkpoint_input,
     clip_inputs,
-    finish_plan,
-    journaled,
     low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
 )
+from .sound import CROSSFADE
+from .types import PlanWire
+from .verbs import Sampling, clip_of, finish_plan, journaled
 from .video import LazyVideo
 
 
@@ -75,7 +72,7 @@ class LoopVideo(Stoppable, io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, seconds, **settings):
-        clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        clip = clip_of(video, vae, settings)
         job = prepare_loop(clip, extent_from(settings, seconds, clip), settings["crossfade"])
         fill = Sampling.of(settings, settings["seed"], vae=vae).fill
         work = lambda journal: fill_joint(job, fill(job.extent.fps, journal))  # noqa: E731
@@ -112,7 +109,7 @@ class PrepareLoop(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, seconds, **settings):
-        clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        clip = clip_of(video, vae, settings)
         job = prepare_loop(clip, extent_from(settings, seconds, clip), settings["crossfade"])
         plan = one_window(job, "Loop Video")
         return io.NodeOutput(plan.latent, plan)

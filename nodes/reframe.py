@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from ..models.reframe import fill_in_windows, window_starts
 from .api import io
-from .footage import Footage, last_frame_as_image, read_footage
+from .footage import Footage, last_frame_as_image
 from .host.facts import facts_of
 from .reframing import ASPECTS, CROP, WIDEN, Framing, frame_clip, plan_of
 from .sampling import Stoppable
+from .sockets import checkpoint_input, clip_inputs, low_inputs, sampling_inputs, verb_outputs
 from .types import Plan, PlanWire
-from .verbs import (
-    Sampling,
-    checkpoint_input,
-    clip_inputs,
-    finish_plan,
-    journaled,
-    known_latents,
-    low_inputs,
-    sampling_inputs,
-    verb_outputs,
-    window_latents,
-)
+from .verbs import Sampling, clip_of, finish_plan, journaled, known_latents, window_latents
 
 
 def frame_inputs() -> list:
@@ -81,7 +71,8 @@ def frame_inputs() -> list:
             default=0,
             min=0,
             max=4097,
-            tooltip="Frames that are denoised at once, 1 + 4k; 0: what the model was trained at.",
+            tooltip="Frames that are denoised at once, 1 + 4k (LTX: 1 + 8k); 0: what the model was"
+            " trained at.",
             advanced=True,
         ),
     ]
@@ -174,7 +165,7 @@ def check_one_window(job: Framing, plan: Plan, window: int, context: int) -> Non
 def reframing_of(video, vae, settings: dict) -> tuple[Framing, int, int]:
     """The framing, and a window's length and context in latent frames."""
     model = settings["model"]
-    clip: Footage = read_footage(video, vae, settings["fps"], settings.get("audio"))
+    clip: Footage = clip_of(video, vae, settings)
     window = window_latents(model, settings["window"], stride=clip.stride)
     framing = frame_clip(clip, settings, facts_of(model).fps)
     return framing, window, known_latents(settings, window, clip.stride)

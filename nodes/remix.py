@@ -8,7 +8,7 @@ from functools import partial
 from ..models.journal import Journal
 from ..models.remix import Remake, remix_windows
 from .api import io
-from .footage import last_frame_as_image, read_footage
+from .footage import last_frame_as_image
 from .remixing import (
     Remix,
     by_flow_edit,
@@ -19,19 +19,22 @@ from .remixing import (
     remix_report,
 )
 from .sampling import Stoppable
-from .types import PlanWire
-from .verbs import (
-    Sampling,
-    check_choice,
+from .sockets import (
     checkpoint_input,
     clip_inputs,
-    finish_plan,
-    journaled,
-    known_latents,
     low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
+)
+from .types import PlanWire
+from .verbs import (
+    Sampling,
+    check_choice,
+    clip_of,
+    finish_plan,
+    journaled,
+    known_latents,
     window_latents,
 )
 
@@ -104,7 +107,7 @@ class RemixVideo(Stoppable, io.ComfyNode):
 
     @classmethod
     def execute(cls, video, vae, seed, strength, **settings):
-        clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
+        clip = clip_of(video, vae, settings)
         check_strength(strength)
         return io.NodeOutput(
             *remade(prepare_remix(clip, settings.get("mask")), seed, strength, settings)
@@ -138,10 +141,10 @@ class PrepareRemix(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, video, vae, model, window, **settings):
-        clip = read_footage(video, vae, settings["fps"], settings.get("audio"))
+    def execute(cls, video, vae, window, **settings):
+        clip = clip_of(video, vae, settings)
         remix = prepare_remix(clip, settings.get("mask"))
-        size = window_latents(model, window, stride=clip.stride)
+        size = window_latents(settings["model"], window, stride=clip.stride)
         if remix.source_1CTHW.shape[2] > size:
             raise ValueError(
                 f"The clip has {clip.frames} frames, more than one window; make the window longer"

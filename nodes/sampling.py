@@ -16,8 +16,8 @@ from ..models.flow import DenoiseState, denoise_step, finish, noise_levels, star
 from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal, run_key
 from . import host
-from .clips import DEFAULT_FPS, FPS, Latent, mask_of, rest_of
-from .host.facts import boundary_of, patch_of, stride_of
+from .clips import FPS, Latent, mask_of, rest_of
+from .host.facts import boundary_of, facts_of, patch_of, stride_of
 from .host.native import check_pair, shown_to, with_known
 from .host.shown import SHOWN, shown_in
 from .types import BOUNDARY, Denoising
@@ -81,7 +81,8 @@ def begin(
     mask = mask_of(latent, samples_BCTHW.shape, stride_of(model))
     fill = host.fill_mode(model, mask)
     shown = shown_in(latent, mask)
-    mask, rest = shown_to(model, shown, mask, rest_of(latent), positive, negative)
+    rest = {FPS: facts_of(model).fps, **rest_of(latent)}
+    mask, rest = shown_to(model, shown, mask, rest, positive, negative)
     kept = {"fill": fill, "patch": patch_of(model)}
     state = start(samples_BCTHW, mask, sigmas, seed, solver=solver, **kept)
     run = Denoising(model, positive, negative, cfg, state, rest, vae, model_low, boundary)
@@ -145,7 +146,7 @@ def walk(
     that the node begins after that take one step each.
     """
     first, state, key = run.state.step, run.state, ""
-    report = host.step_reporter(run.model, until - first, run.rest.get(FPS, DEFAULT_FPS))
+    report = host.step_reporter(run.model, until - first, run.rest[FPS])
     follows_stop, stopped = host.was_stopped(), False
     if journal is not None:
         key = run_key(fingerprint_of(run), (guides, also), state, until)

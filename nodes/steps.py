@@ -6,8 +6,8 @@ from .api import io
 from .editing import edit_run
 from .host.native import check_pair
 from .run_files import file_stamp, load_denoising, save_denoising
+from .sockets import low_inputs
 from .types import BOUNDARY, DenoiseStateWire
-from .verbs import low_inputs
 
 
 class EditDenoising(io.ComfyNode):

@@ -10,24 +10,21 @@ from typing import Any
 from ..models.blending import Zone, rising_weights
 from .api import io
 from .fitting import FITS
-from .footage import Footage, read_footage, told_source
+from .footage import Footage, told_source
 from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
 from .sampling import Stoppable
-from .sound import CROSSFADE
-from .transforming import blended_fill, prepare_transform
-from .types import PlanWire
-from .verbs import (
-    Sampling,
-    check_choice,
+from .sockets import (
     checkpoint_input,
-    finish_plan,
     fps_input,
-    journaled,
     low_inputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
 )
+from .sound import CROSSFADE
+from .transforming import blended_fill, prepare_transform
+from .types import PlanWire
+from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled
 
 MODES = ["bridge", "transform"]
 
@@ -188,8 +185,8 @@ def pair_from(
             "Input video_b is not connected: connect the second clip, or use Extend Video to go on"
             " from one."
         )
-    a = read_footage(video_a, vae, settings["fps"], settings.get("audio_a"))
-    b = read_footage(video_b, vae, settings["fps"], settings.get("audio_b"))
+    a = clip_of(video_a, vae, settings, "audio_a")
+    b = clip_of(video_b, vae, settings, "audio_b")
     return a, *conform(b, a, settings["fit"])
 
 

@@ -11,18 +11,10 @@ from .host.facts import facts_of
 from .kept_shots import KeptShots
 from .sampling import Stoppable
 from .shots import CAMERAS, Board, Take, fill_shots, piece_of, runs_of, shots_report, starts_of
+from .sockets import checkpoint_input, low_inputs, sampling_inputs, verb_outputs, window_inputs
 from .types import Shot as ShotValue
 from .types import ShotsWire
-from .verbs import (
-    checkpoint_input,
-    journaled,
-    known_latents,
-    low_inputs,
-    sampling_inputs,
-    verb_outputs,
-    window_inputs,
-    window_latents,
-)
+from .verbs import journaled, known_latents, window_latents
 
 
 class Shot(io.ComfyNode):

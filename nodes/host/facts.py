@@ -9,6 +9,7 @@ from typing import Any
 from ...models.config import WAN_PATCH, PatchSize
 from ...models.solvers import shift_for
 from ...models.timeline import STRIDE
+from ...models.video_vae import VideoVAE
 from .native import class_names, native_kind, own_config
 
 
@@ -43,6 +44,15 @@ def facts_of(model: Any) -> Facts:
         return known.get(model.family, WAN)
     names = [kind.__name__ for kind in type(inner).__mro__]
     return next((FAMILIES[name] for name in names if name in FAMILIES), OTHERS)
+
+
+def rate_of(vae: Any) -> float:
+    """Frames per second of what a VAE's family makes, for videos that say none; a MODEL says it
+    better."""
+    own = getattr(vae, "first_stage_model", None)
+    if isinstance(own, VideoVAE) and own.config.layout == "mini":
+        return BLOCKWORLD.fps
+    return {48: WAN_TI2V, 128: FAMILIES["LTXV"]}.get(vae.latent_channels, WAN).fps
 
 
 def stride_of(model: Any) -> int:

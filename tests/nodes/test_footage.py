@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 
 from patchdit.models.assembly import Given, Made
 from patchdit.models.timeline import encode_suffix
+from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import footage, host
 from patchdit.nodes.api import InputImpl, Types
+from patchdit.nodes.decode import DecodeVideo
+from patchdit.nodes.encode import EncodeVideo
 from patchdit.nodes.footage import (
     Footage,
     encode_clip,
@@ -21,6 +25,8 @@ from patchdit.nodes.footage import (
     same_rate,
     video_of,
 )
+
+from .conftest import VAE
 
 
 def whole_clip(latent_1CTHW, size):
@@ -63,12 +69,12 @@ def test_images_a_video_and_a_latent_are_read_as_they_are(vae):
 
 def test_alpha_is_left_out(vae):
     four = torch.cat([noise(2), torch.ones(2, 32, 32, 1)], -1)
-    assert torch.equal(read_footage(four, vae).frames_FHWC, four[..., :3])
+    assert torch.equal(read_footage(four, vae, 8.0).frames_FHWC, four[..., :3])
 
 
 def test_a_latent_that_holds_more_than_the_clip_is_cut_and_has_no_latents(vae):
     samples = encode_clip(vae, noise(5))
-    clip = read_footage({"samples": samples, "video_frames": 3}, vae)
+    clip = read_footage({"samples": samples, "video_frames": 3}, vae, 8.0)
     assert clip.frames == 3 and clip.latent_1CTHW is None
     assert torch.equal(clip.frames_FHWC, decoded(vae, samples)[:3])
 
@@ -89,7 +95,7 @@ def test_a_latent_that_holds_more_than_the_clip_is_cut_and_has_no_latents(vae):
 )
 def test_what_is_no_clip_is_refused(vae, given, says):
     with pytest.raises(ValueError, match=says) as caught:
-        read_footage(given, vae)
+        read_footage(given, vae, 8.0)
     assert "\n" not in str(caught.value)
 
 
@@ -165,3 +171,15 @@ def test_a_video_of_pieces_is_lazy_and_saves_what_it_plays(vae, tmp_path, monkey
     assert not calls
     shown = clip.get_components().images
     assert torch.equal(shown[:3], frames) and torch.equal(shown[-3:], frames) and calls == [1]
+
+
+def test_what_says_no_rate_has_that_of_its_family(parts):
+    """A latent of core's nodes carries none: Wan's would play at half its speed at Blockworld's."""
+    rates = {}
+    for layout in ("mini", "wan2.1"):
+        vae = host.make_vae(VideoVAE(replace(VAE, layout=layout)).eval())
+        latent = {"samples": torch.zeros(1, 16, 1, 4, 4)}
+        (video,) = DecodeVideo.execute(latent, vae, 0.0).args[0]
+        encoded, _, fps = EncodeVideo.execute(noise(1), vae, "pad", 0.0).args
+        rates[layout] = video.get_frame_rate(), encoded["video_fps"], fps
+    assert rates == {"mini": (8, 8, 8), "wan2.1": (16, 16, 16)}

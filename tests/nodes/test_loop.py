@@ -60,7 +60,7 @@ def test_a_latent_comes_out_as_it_went_in(settings, vae):
     own = latent(3)
     samples, parts, _, _ = looped(own, settings)
     assert torch.equal(samples[:, :, :3], own["samples"])
-    assert torch.equal(parts.images[:9], read_footage(own, vae).frames_FHWC)
+    assert torch.equal(parts.images[:9], read_footage(own, vae, 8.0).frames_FHWC)
     assert len(parts.images) == 9 + 8 == 1 + 4 * (samples.shape[2] - 1)
 
 

@@ -70,7 +70,7 @@ def test_the_clip_is_exact_inside(reframe, clip, changed, rows, columns):
 
 def test_the_edge_fades_outside(reframe, vae, clip):
     latent, video, *_ = reframe(clip, feather=3)
-    decoded = read_footage(latent, vae).frames_FHWC
+    decoded = read_footage(latent, vae, 8.0).frames_FHWC
     frames = frames_of(video)
     for away, share in ((1, 0.75), (2, 0.5), (3, 0.25), (4, 0.0)):
         mixed = torch.lerp(decoded[:, :, 16 - away], clip[:, :, 0], share)
@@ -102,7 +102,7 @@ def test_a_latent_keeps_its_own_latents(reframe, parts, vae, clip):
     }
     latent, video, *_ = reframe(own)
     assert torch.equal(latent["samples"][..., 2:6], own["samples"])
-    assert torch.equal(frames_of(video)[:, :, 16:48], read_footage(own, vae).frames_FHWC)
+    assert torch.equal(frames_of(video)[:, :, 16:48], read_footage(own, vae, 8.0).frames_FHWC)
     assert latent["video_fps"] == 4 and video.get_frame_rate() == 4
 
 

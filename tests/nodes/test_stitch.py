@@ -84,7 +84,7 @@ def test_latents_are_given_out_as_they_came(settings, vae):
     samples, parts, seams, _ = stitched(a, b, settings)
     assert torch.equal(samples[:, :, :3], a["samples"])
     assert torch.equal(samples[:, :, -3:], b["samples"][:, :, 1:])
-    first, second = (read_footage(each, vae).frames_FHWC for each in (a, b))
+    first, second = (read_footage(each, vae, 8.0).frames_FHWC for each in (a, b))
     assert torch.equal(parts.images[:9], first)
     assert torch.equal(parts.images[-13:], second)
     # B's own first frame stands where the last of the four new latents' frames would.

@@ -147,9 +147,9 @@ def test_a_latent_is_extended_without_being_encoded_again(case, way):
     # backwards: eight frames more and the old first one, which is made anew, take two latents
     known = samples[:, :, :3] if way == "forwards" else samples[:, :, 2:]
     assert torch.equal(known, own["samples"][:, :, 0 if way == "forwards" else 1 :])
-    part = read_footage(own, case["vae"]).part(0, 9)
+    part = read_footage(own, case["vae"], 8.0).part(0, 9)
     assert torch.equal(part.latent_1CTHW, own["samples"][:, :, :2])
-    assert read_footage(own, case["vae"]).part(0, 5).latent_1CTHW is None
+    assert read_footage(own, case["vae"], 8.0).part(0, 5).latent_1CTHW is None
 
 
 @pytest.mark.parametrize(("window", "said"), [(21, "nearest 17 or 25"), (18, "nearest 17 or 25")])
