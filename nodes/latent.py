@@ -14,20 +14,12 @@ from ..models.timeline import STRIDE
 from ..models.video_vae import nearest_valid
 from . import host
 from .api import io
+from .aspects import ASPECTS, CUSTOM, ratio_of
 from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
 from .footage import grid_of
 from .host.duck import temporal_stride
 
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
-CUSTOM = "width x height"
-ASPECTS = {
-    CUSTOM: None,
-    "1:1 square": (1, 1),
-    "3:2 landscape": (3, 2),
-    "2:3 portrait": (2, 3),
-    "7:4 wide": (7, 4),
-    "4:7 tall": (4, 7),
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,8 @@ class EmptyVideoLatent(io.ComfyNode):
                     min=1,
                     max=8193,
                     step=4,
-                    tooltip="Length in frames, 1 + 4k of them: 1 (an image), 5, 9, 13 ...; LTX: 1 + 8k.",
+                    tooltip="Length in frames, 1 + 4k of them: 1 (an image), 5, 9, 13 ...; LTX:"
+                    " 1 + 8k.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -144,8 +137,7 @@ def cells_of(vae: Any) -> Cells:
 
 def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tuple[int, int]:
     """Width and height in pixels; a named aspect takes the smaller of the two as short side."""
-    if aspect not in ASPECTS:
-        raise ValueError(f"Aspect {aspect!r} is not one of {', '.join(ASPECTS)}.")
+    ratio = ratio_of(aspect)
     for name, size in (("width", width), ("height", height)):
         valid = nearest_valid(size, cells.grid)
         if size not in valid:
@@ -153,7 +145,6 @@ def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tu
                 f"A video's {name} is a multiple of {cells.grid} pixels; got {size},"
                 f" nearest {' or '.join(map(str, valid))}."
             )
-    ratio = ASPECTS[aspect]
     if ratio is None:
         return width, height
     short, unit = min(width, height), min(ratio)

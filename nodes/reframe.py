@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..models.reframe import fill_in_windows, window_starts
 from .api import io
+from .aspects import ASPECTS
 from .footage import Footage, last_frame_as_image
 from .host.facts import facts_of
-from .reframing import ASPECTS, CROP, WIDEN, Framing, frame_clip, plan_of
+from .reframing import CROP, WIDEN, Framing, frame_clip, plan_of
 from .sampling import Stoppable
 from .sockets import checkpoint_input, clip_inputs, low_inputs, sampling_inputs, verb_outputs
 from .types import Plan, PlanWire

@@ -15,27 +15,13 @@ from ..models.assembly import Given, Made
 from ..models.reframe import Side, kept_shares, mask_outside, side_at, size_for, window_starts
 from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
+from .aspects import ratio_of
 from .clips import FPS, FRAMES, Latent
 from .fitting import surround
 from .footage import Footage, encode_clip, grid_of, patch_of, same_rate
 from .types import Plan
+from .verbs import check_choice
 
-CUSTOM = "width x height"
-ASPECTS = {  # height to width
-    CUSTOM: None,
-    "1:1 square": (1, 1),
-    "16:9 landscape": (9, 16),
-    "9:16 portrait": (16, 9),
-    "4:3 landscape": (3, 4),
-    "3:4 portrait": (4, 3),
-    "3:2 landscape": (2, 3),
-    "2:3 portrait": (3, 2),
-    "5:4 landscape": (4, 5),
-    "4:5 portrait": (5, 4),
-    "7:4 wide": (4, 7),
-    "4:7 tall": (7, 4),
-    "21:9 cinema": (9, 21),
-}
 WIDEN, CROP = "widen", "crop"
 
 
@@ -87,14 +73,10 @@ def frame_clip(
 def new_size(old: tuple[int, int], settings: dict[str, Any], grid: int) -> tuple[int, int]:
     """Height and width in pixels."""
     aspect, how = settings["aspect"], settings["how"]
-    if aspect not in ASPECTS or how not in (WIDEN, CROP):
-        raise ValueError(
-            f"Got aspect {aspect!r} and how {how!r}; need one of {', '.join(ASPECTS)}, and {WIDEN}"
-            f" or {CROP}."
-        )
-    ratio = ASPECTS[aspect]
+    check_choice("how", how, (WIDEN, CROP))
+    ratio = ratio_of(aspect)
     if ratio is not None:
-        return size_for(old, ratio, how == WIDEN, grid)
+        return size_for(old, (ratio[1], ratio[0]), how == WIDEN, grid)
     for name in ("width", "height"):
         if settings[name] < 2 or settings[name] % 2:
             raise ValueError(f"Setting {name} is {settings[name]} pixels; need an even number.")

@@ -71,7 +71,7 @@ def test_seconds_give_the_nearest_length(seconds, frames):
         (dict(width=1 << 17, height=1 << 17), "GiB"),
         (dict(frames=4_000_001), "GiB"),
         (dict(batch_size=0), "at least one video"),
-        (dict(aspect="5:1"), "'5:1' is not one of"),
+        (dict(aspect="5:1"), "'5:1'; need one of"),
     ],
 )
 def test_bad_sizes_are_one_sentence(changes, said):

@@ -168,7 +168,7 @@ def test_bad_input_is_told_in_one_sentence(reframe, prepare, clip):
         reframe(clip, anchor_x=1.5)
     with pytest.raises(ValueError, match="width is 33 pixels; need an even number"):
         reframe(clip, width=33)
-    with pytest.raises(ValueError, match="aspect 'round'"):
+    with pytest.raises(ValueError, match="aspect is 'round'"):
         reframe(clip, "round")
     with pytest.raises(ValueError, match=r"kept part of the clip is 8x32 pixels .* patch of 16"):
         reframe(clip[:, :, :8])
