@@ -8,7 +8,7 @@ F frames, H rows, W columns, C channels, T latent frames; frames_FHWC are RGB in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import cos, pi
@@ -154,6 +154,19 @@ def fading(made: Made, distance: int) -> float:
 def decoded_frames(made: Made, decode: Decode) -> Iterator[Tensor]:
     for chunk_FHWC in decode(made.latent_1CTHW):
         yield from chunk_FHWC if made.size is None else crop(chunk_FHWC, made.size)
+
+
+def gathered(chunks: Iterable[Tensor], frames: int) -> Tensor:
+    """Chunks_FHWC of a clip of at most so many frames as one tensor; never held twice."""
+    whole, at = torch.empty(0), 0
+    for chunk_FHWC in chunks:
+        if not at and len(chunk_FHWC) == frames:
+            return chunk_FHWC
+        if not at:
+            whole = chunk_FHWC.new_empty(frames, *chunk_FHWC.shape[1:])
+        whole[at : at + len(chunk_FHWC)] = chunk_FHWC
+        at += len(chunk_FHWC)
+    return whole[:at]
 
 
 def crop(frames_FHWC: Tensor, size: tuple[int, int]) -> Tensor:

@@ -53,9 +53,14 @@ def sdpa(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = N
     backend = None
     if mask is None and q_BNLH.is_cuda and may_measure(q_BNLH, k_BNSH):
         backend = chosen_backend(q_BNLH, k_BNSH, v_BNSH)
-    if backend is None:
-        return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH, attn_mask=mask)
-    return attend_by(backend, q_BNLH, k_BNSH, v_BNSH)
+    if backend is not None:
+        try:
+            return attend_by(backend, q_BNLH, k_BNSH, v_BNSH)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # it could with the first shape of its class, not with this one
+            chosen[shape_class(q_BNLH, k_BNSH)] = None
+    return F.scaled_dot_product_attention(q_BNLH, k_BNSH, v_BNSH, attn_mask=mask)
 
 
 def attend_by(backend: SDPBackend, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> Tensor:
@@ -77,11 +82,16 @@ def may_measure(q_BNLH: Tensor, k_BNSH: Tensor) -> bool:
 
 def chosen_backend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> SDPBackend | None:
     """The backend for this class of shapes, measured at the first of them; None: as torch does."""
-    lengths = (q_BNLH.shape[2].bit_length(), k_BNSH.shape[2].bit_length())  # to a power of two
-    key = (q_BNLH.device, q_BNLH.dtype, q_BNLH.shape[0], q_BNLH.shape[1], q_BNLH.shape[3], *lengths)
+    key = shape_class(q_BNLH, k_BNSH)
     if key not in chosen:
         chosen[key] = fastest_backend(q_BNLH, k_BNSH, v_BNSH)
     return chosen[key]
+
+
+def shape_class(q_BNLH: Tensor, k_BNSH: Tensor) -> Hashable:
+    """Shapes of one class have lengths that are equal to a power of two."""
+    lengths = (q_BNLH.shape[2].bit_length(), k_BNSH.shape[2].bit_length())
+    return q_BNLH.device, q_BNLH.dtype, *q_BNLH.shape[:2], q_BNLH.shape[3], *lengths
 
 
 def fastest_backend(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor) -> SDPBackend | None:

@@ -15,6 +15,7 @@ from math import ceil, prod
 from .config import TransformerConfig, VAEConfig
 
 IMAGE_TOKENS = 257  # CLIP vision features of one image
+TEXT_TOKENS = 512  # that Wan's text encoders pad a prompt to, where the network does not
 OPERATIONS = 120  # calls into torch that a block makes, views included
 
 
@@ -78,15 +79,21 @@ def count_tokens(config: TransformerConfig, latent_THW: tuple[int, int, int]) ->
 def context_length(config: TransformerConfig) -> int:
     """S: text tokens and image features that cross-attention looks at."""
     image = (config.image_positions or IMAGE_TOKENS) if config.image_width else 0
-    return config.text_length + image
+    return (config.text_length or TEXT_TOKENS) + image
+
+
+def prompt_values(config: TransformerConfig) -> int:
+    """How many numbers the keys and values are that all layers hold of one prompt."""
+    return 2 * (config.layers + config.vace_blocks) * context_length(config) * config.width
 
 
 def text_flops(config: TransformerConfig) -> float:
     """FLOPs that a prompt costs once in a run: its embedding, and keys and values of all layers."""
     D, S = config.width, context_length(config)
-    embedding = config.text_length * (config.text_width * D + D * D)
+    text = config.text_length or TEXT_TOKENS
+    embedding = text * (config.text_width * D + D * D)
     if config.image_width:
-        embedding += (S - config.text_length) * config.image_width * (config.image_width + D)
+        embedding += (S - text) * config.image_width * (config.image_width + D)
     layers = config.layers + config.vace_blocks
     return 2.0 * (embedding + layers * 2 * S * D * D)
 

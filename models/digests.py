@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 from uuid import UUID
@@ -91,12 +92,32 @@ def _parts(value: Any) -> list[Any]:
         case MethodType():
             return [value.__func__, value.__self__]
         case FunctionType():
-            held = [cell.cell_contents for cell in value.__closure__ or ()]
-            return [value.__module__, value.__qualname__, value.__code__, value.__defaults__, held]
+            held = [_contents(cell) for cell in value.__closure__ or ()]
+            given = [value.__defaults__, value.__kwdefaults__]
+            return [value.__module__, value.__qualname__, value.__code__, *given, held]
+        case partial():
+            return [value.func, value.args, value.keywords]
     if is_dataclass(value):
         return [part for f in fields(value) for part in (f.name, getattr(value, f.name))]
     name = getattr(value, "__qualname__", None) or repr(value) * (type(value) in _NAMED)
-    return [name, getattr(value, "__dict__", {})]
+    return [name, value.__dict__ if hasattr(value, "__dict__") else _pickled(value)]
+
+
+def _pickled(value: Any) -> Any:
+    """What pickle would keep of an object without a `__dict__`: an array, one with slots."""
+    try:
+        kept = value.__reduce_ex__(2)
+    except Exception:  # whatever the class raises: it has nothing to say
+        return {}
+    parts = kept if isinstance(kept, tuple) else (kept,)
+    return [list(part) if isinstance(part, Iterator) else part for part in parts]
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing in it yet
+        return None
 
 
 _NAMED = (torch.dtype, torch.device, range, slice)

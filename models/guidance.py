@@ -82,11 +82,6 @@ class ModelDenoiser:
         self.batch = 0
         self.calls: list[tuple[TextKeysValues, KnownCache]] = []
 
-    @property
-    def frame_sigmas(self) -> bool:
-        """Whether the weights were trained for a noise level per frame."""
-        return self.model.config.frame_timesteps
-
     def __call__(self, x_BCTHW: Tensor, sigma: Tensor) -> Tensor:
         """The clean latent (B,C,T,H,W) that x predicts."""
         if len(x_BCTHW) != self.batch:

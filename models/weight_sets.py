@@ -39,10 +39,6 @@ class WeightSet:
     def shards(self) -> int:
         return len({tensor.file for tensor in self.tensors.values()})
 
-    @property
-    def gguf(self) -> bool:
-        return any(tensor.file.suffix == ".gguf" for tensor in self.tensors.values())
-
 
 def find_weights(path: str | Path, part: str = "transformer") -> WeightSet:
     """All tensors that a path stands for, by the headers alone.

@@ -59,6 +59,7 @@ def edit_run(
         free = ~(before.known | state.known)
         moved = state.x + (1 - before.sigmas[before.step]) * (wanted - before.x0)
         state = edit(state, x=torch.where(free, moved, state.x))
+        state = replace(state, predicted=torch.where(free, wanted, state.latent))
     known = known_in(run.positive, run.negative)
     edited = replace(
         run,

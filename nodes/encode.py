@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models.timeline import STRIDE, whole_groups
 from .api import io
 from .clips import FPS, FRAMES, latent_length
-from .footage import frames_of
+from .footage import check_frames, frames_of
 from .host import encode_frames, progress
 from .host.duck import temporal_stride
 from .host.facts import rate_of
@@ -34,7 +34,7 @@ class EncodeVideo(io.ComfyNode):
                     "video",
                     [io.Video, io.Image],
                     tooltip="A video, or images that are the frames of one clip. Both sides must be"
-                    " multiples of 16 pixels.",
+                    " multiples of 16 pixels; LTX: of 32.",
                 ),
                 io.Vae.Input("vae", tooltip="The autoencoder of the model you will use."),
                 io.Combo.Input(
@@ -69,6 +69,7 @@ class EncodeVideo(io.ComfyNode):
     @classmethod
     def execute(cls, video, vae, fit, fps):
         frames_FHWC, audio, fps = frames_of(video, fps or rate_of(vae))
+        check_frames(frames_FHWC)
         fitted_FHWC = fit_length(frames_FHWC, fit, temporal_stride(vae))
         samples_BCTHW = encode_frames(vae, fitted_FHWC, progress(len(fitted_FHWC)))
         latent: dict[str, Any] = {"samples": samples_BCTHW, FPS: fps}

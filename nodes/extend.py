@@ -37,6 +37,7 @@ from .types import PlanWire
 from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled, seeds_of, window_latents
 
 DIRECTIONS = ["forwards", "backwards"]
+USUAL_CONTEXT = "half of it and at most 17, or less where one window then makes all"
 
 
 def extent_inputs() -> list:
@@ -89,7 +90,7 @@ class ExtendVideo(Stoppable, io.ComfyNode):
                     " one ending, or endings for one beginning. Empty: the one seed above.",
                     advanced=True,
                 ),
-                *window_inputs(),
+                *window_inputs(USUAL_CONTEXT),
                 io.Float.Input(
                     "drift_limit",
                     default=0.0,
@@ -135,7 +136,7 @@ class PrepareExtend(io.ComfyNode):
                 *clip_inputs(),
                 io.Model.Input("model", tooltip="The model that will denoise the latent."),
                 *extent_inputs(),
-                *window_inputs(),
+                *window_inputs(USUAL_CONTEXT),
             ],
             outputs=[
                 io.Latent.Output(

@@ -155,7 +155,8 @@ def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) 
             f"The window is {window} frame, which leaves no room for new ones; make it longer."
         )
     enough, least = min((extent.window + 1) // 2, ENOUGH), usual_context(extent.window)
-    return extent.context or min(enough, max(extent.window - new, least))
+    fitting = extent.window - new  # known ones beside which one window makes all
+    return extent.context or (min(enough, fitting) if fitting >= least else enough)
 
 
 def plan_of(job: Extension) -> Plan:

@@ -68,8 +68,10 @@ def resize(frames_FHWC: Tensor, size_HW: tuple[int, int]) -> Tensor:
     if tuple(size_HW) == (H, W):
         return frames_FHWC
     frames = frames_FHWC.detach().float().cpu().numpy()
-    done = torch.from_numpy(np.stack([resize_one(frame, size_HW) for frame in frames]))
-    return done.clamp(0, 1).view(-1, *size_HW, frames_FHWC.shape[3])
+    done_FHWC = torch.empty(len(frames), *size_HW, frames_FHWC.shape[3])
+    for done_HWC, frame_HWC in zip(done_FHWC, frames, strict=True):
+        done_HWC.copy_(torch.from_numpy(resize_one(frame_HWC, size_HW)).view_as(done_HWC))
+    return done_FHWC.clamp_(0, 1)
 
 
 def resize_one(frame_HWC: np.ndarray, size_HW: tuple[int, int]) -> np.ndarray:
@@ -89,7 +91,7 @@ def surround(
     """Frames placed in a larger frame; around them their outermost pixels again, or black."""
     H, W = frames_FHWC.shape[1:3]
     rows, columns = torch.arange(size_HW[0]) - top, torch.arange(size_HW[1]) - left
-    placed = frames_FHWC[:, rows.clamp(0, H - 1)][:, :, columns.clamp(0, W - 1)]
+    placed = frames_FHWC[:, rows.clamp(0, H - 1)[:, None], columns.clamp(0, W - 1)]
     if edges:
         return placed
     inside_HW = ((rows >= 0) & (rows < H))[:, None] & ((columns >= 0) & (columns < W))

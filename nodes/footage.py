@@ -14,7 +14,7 @@ import torch
 from av.error import FFmpegError
 from torch import Tensor
 
-from ..models.assembly import Piece, crop, pad_to, play
+from ..models.assembly import Piece, crop, gathered, pad_to, play
 from ..models.timeline import pixel_frames
 from . import host
 from .api import Input
@@ -99,7 +99,8 @@ def read_footage(video: Any, vae: Any, fps: float, audio: dict | None = None) ->
             f"The latent has {rows} rows and {columns} columns; need multiples of {patch}: make it"
             f" of frames whose sides are multiples of {grid_of(vae)} pixels."
         )
-    decoded_FHWC = torch.cat(list(host.decode_frames(vae, samples)))
+    count = pixel_frames(samples.shape[2], stride)
+    decoded_FHWC = gathered(host.decode_frames(vae, samples), count)
     size = shown_size(video, (rows, columns), decoded_FHWC.shape[1] // rows, grid_of(vae))
     frames_FHWC = crop(decoded_FHWC, size)[: real_frames(video, stride)]
     whole = len(frames_FHWC) == pixel_frames(samples.shape[2], stride)

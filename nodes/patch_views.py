@@ -6,10 +6,10 @@ F pixel frames, T/H/W latent frames/rows/columns.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,21 +25,20 @@ LONG_SIDE = 512  # pixels of a picture on the sheet
 TALLEST = 16384  # pixels of the sheet
 
 
-def frames_of(patches: PatchedLatent, item: int, frames: Any) -> Tensor:
-    """Pictures (F,H,W,3) of every pixel frame: those of the clip, or of the latent's colours."""
+def frames_of(patches: PatchedLatent, item: int, frames: Any, at: Sequence[int]) -> Tensor:
+    """Pictures (N,H,W,3) of N pixel frames: those of the clip, or of the latent's colours."""
     (real, _), clip = clip_frames(patches), patches.frames
     if frames is None:
         one_1LP = patches.tokens_BLP[item : item + 1]
         colours_THW3 = principal_colours(unpatchify(one_1LP, patches.grid)[0])
-        return colours_THW3[[latent_of_frame(at, patches.stride) for at in range(clip)]]
+        return colours_THW3[[latent_of_frame(frame, patches.stride) for frame in at]]
     images = frames.get_components().images if isinstance(frames, Input.Video) else frames
     if len(images) not in (real, clip):
         raise ValueError(
             f"Got {len(images)} frames for patches of a clip of {real}; decode the same latent for"
             " frames, or leave it out."
         )
-    padding = images[-1:].expand(clip - len(images), -1, -1, -1)
-    return torch.cat([images, padding])[..., :3]
+    return images[[min(frame, len(images) - 1) for frame in at]][..., :3]
 
 
 def brush_view(patches: PatchedLatent, frames: Any) -> dict[str, list[dict[str, Any]]]:
@@ -50,7 +49,7 @@ def brush_view(patches: PatchedLatent, frames: Any) -> dict[str, list[dict[str, 
     """
     grid = patches.grid
     spans = [patch_frames(grid, time, patches.stride) for time in range(grid.t)]
-    shown_THW3 = frames_of(patches, 0, frames)[[last for _, last in spans]]
+    shown_THW3 = frames_of(patches, 0, frames, [last for _, last in spans])
     picture = sheet(shown_THW3, ".png" if frames is None else ".jpg")
     view = {"t": grid.t, "h": grid.h, "w": grid.w, "spans": spans, "picture": picture}
     return {"patchdit_grid": [view]}

@@ -146,7 +146,8 @@ def walk(
     that the node begins after that take one step each.
     """
     first, state, key = run.state.step, run.state, ""
-    report = host.step_reporter(run.model, until - first, run.rest[FPS])
+    fps = run.rest.get(FPS) or facts_of(run.model).fps  # a run from a file may have lost its rest
+    report = host.step_reporter(run.model, until - first, fps)
     follows_stop, stopped = host.was_stopped(), False
     if journal is not None:
         key = run_key(fingerprint_of(run), (guides, also), state, until)

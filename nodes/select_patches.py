@@ -24,7 +24,8 @@ from ..models.selection import (
     select_share,
 )
 from .api import io
-from .clips import DEFAULT_FPS, FPS, mask_of
+from .clips import FPS, mask_of
+from .host.facts import rate_of_channels
 from .patch_views import brush_view
 from .patched import channels, clip_frames
 from .types import PatchedLatent, Patches
@@ -170,7 +171,7 @@ def frame_range(patches: PatchedLatent, by: str, start: float, end: float) -> tu
                 f" {SECONDS_BY!r} for seconds."
             )
         return int(start), clip_end if end == -1 else int(end)
-    fps = patches.rest.get(FPS, DEFAULT_FPS)
+    fps = patches.rest.get(FPS) or rate_of_channels(channels(patches))
     if end != -1 and end <= start:
         raise ValueError(f"Time from {start:g} to {end:g} seconds is empty; set end after start.")
     last = clip_end if end == -1 else math.ceil(end * fps - 1e-6) - 1

@@ -57,13 +57,14 @@ class ShowPatches(io.ComfyNode):
     @classmethod
     def execute(cls, patches, frame, item, frames=None):
         check_item(patches, item)
-        views_FHW3 = frames_of(patches, item, frames)
+        shown = times_shown(patches, frame)
+        views_NHW3 = frames_of(patches, item, frames, [at for _, at in shown])
         selected_L = None if patches.selected_BL is None else patches.selected_BL[item]
         return io.NodeOutput(
             torch.stack(
                 [
-                    draw_patches(views_FHW3[at], patches.grid, time, selected_L, patches.stride)
-                    for time, at in times_shown(patches, frame)
+                    draw_patches(view_HW3, patches.grid, time, selected_L, patches.stride)
+                    for view_HW3, (time, _) in zip(views_NHW3, shown, strict=True)
                 ]
             )
         )

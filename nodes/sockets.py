@@ -97,7 +97,7 @@ def clip_inputs() -> list:
     ]
 
 
-def window_inputs() -> list:
+def window_inputs(usual: str = "a third of the window") -> list:
     """window, context and generate_fps."""
     return [
         io.Int.Input(
@@ -114,8 +114,7 @@ def window_inputs() -> list:
             default=0,
             min=0,
             max=4097,
-            tooltip="Known frames that a window sees, 1 + 4k; 0: half of the window and at most 17,"
-            " or the whole clip where it fits.",
+            tooltip=f"Known frames that a window sees, 1 + 4k; 0: {usual}.",
             advanced=True,
         ),
         io.Float.Input(

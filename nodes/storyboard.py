@@ -14,7 +14,7 @@ from .shots import CAMERAS, Board, Take, fill_shots, piece_of, runs_of, shots_re
 from .sockets import checkpoint_input, low_inputs, sampling_inputs, verb_outputs, window_inputs
 from .types import Shot as ShotValue
 from .types import ShotsWire
-from .verbs import journaled, known_latents, window_latents
+from .verbs import check_models, journaled, known_latents, window_latents
 
 
 class Shot(io.ComfyNode):
@@ -166,6 +166,7 @@ def outputs() -> list:
 
 def board_of(settings: dict) -> Board:
     """What the shots share, from the node's inputs."""
+    check_models(settings, settings["vae"])
     model, stride = settings["model"], temporal_stride(settings["vae"])
     window = window_latents(model, settings["window"], stride=stride)
     known = known_latents(settings, window, stride)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from ..models.assembly import with_latent
 from ..models.extend import usual_context
 from ..models.journal import Journal
 from ..models.solvers import shifted_sigmas
-from ..models.timeline import STRIDE
+from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .clips import (
     FPS,
@@ -32,6 +33,7 @@ from .clips import (
 from .footage import PATCH, Footage, read_footage, video_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of, shift_of
+from .host.native import check_pair, latent_space, name_of
 from .sampling import open_journal, sample, seed_list
 from .types import BOUNDARY, Plan
 from .video import LazyVideo
@@ -138,16 +140,42 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     pieces = with_latent(plan.pieces, made)
     video = video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
     whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
-    shown = real_frames(whole, temporal_stride(plan.vae))
-    if shown == video.get_frame_count():  # else they count other frames
-        whole[SEAMS] = plan.seams
+    stride = temporal_stride(plan.vae)
+    if real_frames(whole, stride) == video.get_frame_count() and same_places(plan, stride):
+        whole[SEAMS] = plan.seams  # else they count other frames
     if plan.size != tuple(host.spatial_stride(plan.vae) * side for side in made.shape[3:]):
         whole[SIZE] = plan.size
     return whole, video
 
 
+def same_places(plan: Plan, stride: int) -> bool:
+    """Whether the parts of a plan's LATENT begin where its pieces do, but for an image remade."""
+    T = samples_of(plan.latent).shape[2]
+    sizes = (len(range(T)[p]) if isinstance(p, slice) else p.shape[2] for p in plan.parts)
+    starts = (pixel_frames(latents, stride) for latents in accumulate(sizes))
+    shown = accumulate(piece.frames for piece in plan.pieces[:-1])
+    return all(0 <= start - frame < 2 for start, frame in zip(starts, shown, strict=False))
+
+
+def check_models(settings: dict, vae: Any) -> None:
+    """ValueError unless the models and the VAE of a node belong together.
+
+    A Prepare node has no cfg: whether a model is half of a pair is its sampler's to know.
+    """
+    model, channels = settings["model"], host.latent_channels(vae)
+    if "cfg" in settings:
+        check_pair(model, settings.get("model_low"))
+    needed = latent_space(model)[1]
+    if channels not in (None, needed):
+        raise ValueError(
+            f"The VAE makes latents of {channels} channels and the model, {name_of(model)}, takes"
+            f" {needed}: connect the autoencoder that belongs to the model."
+        )
+
+
 def clip_of(video: Any, vae: Any, settings: dict, audio: str = "audio") -> Footage:
-    """The clip that a verb is given."""
+    """The clip that a verb is given; what cannot denoise it is told before it is encoded."""
+    check_models(settings, vae)
     fps = settings["fps"] or facts_of(settings["model"]).fps
     return read_footage(video, vae, fps, settings.get(audio))
 

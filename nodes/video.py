@@ -12,9 +12,9 @@ from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from ..models.assembly import gathered
 from .api import Input, InputImpl, Types
 from .host import progress
 
@@ -59,7 +59,7 @@ class LazyVideo(Input.Video):
                 return
 
     def get_components(self) -> Types.VideoComponents:
-        return self._components(torch.cat(list(self.chunks())))
+        return self._components(gathered(self.chunks(), self._frames))
 
     def save_to(
         self,

@@ -16,12 +16,12 @@ from comfy.ldm.common_dit import pad_to_patch_size
 from torch import Tensor
 
 from ...models.config import PatchSize, TransformerConfig
+from ...models.cost import TEXT_TOKENS, prompt_values
 from ...models.patches import patchify, unpatchify
 from ...models.vace import Control
 from .comfyui_model import LEVELS, HostPatchDiT, spread, wrapped
 
-TEXT_TOKENS = 512  # that core's text encoder pads a prompt to
-IMAGE_TOKENS = 257  # that CLIP vision makes of an image
+HELD = 4  # prompts of a run: positive and negative, for each of two guides (FlowEdit, two scenes)
 
 
 class HostWan(HostPatchDiT):
@@ -153,21 +153,13 @@ class WithOurNetwork(comfy.model_base.BaseModel):
         self.device = None  # the patcher says where it is
 
     def memory_required(self, input_shape, cond_shapes=None):
-        """Core's estimate, in bytes, and the keys and values of a prompt for each of the batch.
+        """Core's estimate, in bytes, and the keys and values of prompts for each of the batch.
 
-        Our sampler holds those of a run; core's makes them at every step.
+        Our sampler holds those of a run, of HELD prompts at most; core's makes them at every step.
         """
         network, dtype = self.diffusion_model, self.get_dtype_inference()
         work = super().memory_required(input_shape, cond_shapes or {})
-        return work + input_shape[0] * prompt_values(network.config) * dtype.itemsize
-
-
-def prompt_values(config: TransformerConfig) -> int:
-    """How many numbers the keys and values are that all layers hold of one prompt."""
-    tokens = TEXT_TOKENS
-    if config.image_width:
-        tokens += config.image_positions or IMAGE_TOKENS
-    return 2 * (config.layers + config.vace_blocks) * tokens * config.width
+        return work + HELD * input_shape[0] * prompt_values(network.config) * dtype.itemsize
 
 
 class HostWan21(WithOurNetwork, comfy.model_base.WAN21):

@@ -6,7 +6,7 @@ latent frames/rows/columns, S text tokens, D width. Latents in entries are raw V
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -132,7 +132,10 @@ class ConditionedDenoiser(ModelDenoiser):
             image_features=conditions.image_BSD,
             concat_BCTHW=conditions.concat_BCTHW,
         )
-        self.control = conditions.control
+        control = conditions.control
+        if control is not None:
+            control = replace(control, values=tuple(v.to(self.dtype) for v in control.values))
+        self.control = control
 
     def velocities(self, x_BCTHW: Tensor, timestep: Tensor) -> list[Tensor]:
         if self.control is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
 import torch
 
+from ...models import weight_sets
 from ...standalone.folders import get_output_directory
 from ...standalone.host import get_torch_device
 from .described import Described, bytes_of, streaming_memory
@@ -36,19 +36,11 @@ def room(model: Model) -> int | None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had; None where the system does not say (Windows, macOS)."""
+    """Bytes that can still be had; None where the system does not say."""
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
-    meminfo = Path("/proc/meminfo")  # counts what the disk cache would give back
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        if "MemAvailable" in lines:
-            return int(lines["MemAvailable"].split()[0]) * 1024
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+    return weight_sets.free_memory()
 
 
 def decode_memory(vae: Vae, shape_BCTHW: tuple[int, ...]) -> int:

@@ -153,8 +153,7 @@ class Vae:
     @torch.no_grad()
     def encode_stream(self, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
         """The latent frames of one clip that arrives as chunks_FHWC."""
-        videos = (self._to_video(chunk_FHWC[None]) for chunk_FHWC in chunks)
-        for latent in self.first_stage_model.encode_stream(videos):
+        for latent in self.first_stage_model.encode_stream(self._videos(chunks)):
             yield latent.float().cpu()
 
     @torch.no_grad()
@@ -180,11 +179,14 @@ class Vae:
         """Bytes for the layers of one group of frames."""
         return VALUES_PER_PIXEL * pixels * self.dtype.itemsize
 
-    def _to_video(self, frames_BFHWC: Tensor) -> Tensor:
-        """Video_BCFHW in -1..1 on the device."""
-        pixels = frames_BFHWC.shape[2:4].numel()
-        video = frames_BFHWC[..., :3].movedim(-1, 1).to(self._load(self._memory(pixels))).float()
-        return (video * 2 - 1).to(self.dtype)
+    def _videos(self, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Videos_1CFHW in -1..1 on the device, where the module is put once for all of them."""
+        device = None
+        for chunk_FHWC in chunks:
+            if device is None:
+                device = self._load(self._memory(chunk_FHWC.shape[1:3].numel()))
+            video = chunk_FHWC[None, ..., :3].movedim(-1, 1).to(device).float()
+            yield (video * 2 - 1).to(self.dtype)
 
 
 def to_frames(video_BCFHW: Tensor) -> Tensor:

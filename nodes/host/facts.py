@@ -10,6 +10,7 @@ from ...models.config import WAN_PATCH, PatchSize
 from ...models.solvers import shift_for
 from ...models.timeline import STRIDE
 from ...models.video_vae import VideoVAE
+from .duck import latent_channels
 from .native import class_names, native_kind, own_config
 
 
@@ -52,7 +53,12 @@ def rate_of(vae: Any) -> float:
     own = getattr(vae, "first_stage_model", None)
     if isinstance(own, VideoVAE) and own.config.layout == "mini":
         return BLOCKWORLD.fps
-    return {48: WAN_TI2V, 128: FAMILIES["LTXV"]}.get(vae.latent_channels, WAN).fps
+    return rate_of_channels(latent_channels(vae))
+
+
+def rate_of_channels(channels: int | None) -> float:
+    """The same where not even the VAE is there: of latents that no node of ours began."""
+    return {48: WAN_TI2V, 128: FAMILIES["LTXV"]}.get(channels or 0, WAN).fps
 
 
 def stride_of(model: Any) -> int:

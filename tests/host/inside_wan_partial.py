@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from patchdit.models.config import TransformerConfig
-from patchdit.nodes.host.comfyui_wan import prompt_values
+from patchdit.models.cost import prompt_values, text_flops
+from patchdit.nodes.host.comfyui_wan import HELD
+from patchdit.nodes.host.device_comfyui import describe
 
 from .wan_pairs import CONFIGS, apart, folder, inference, noise, pair, prompts_of, straight
 
@@ -74,7 +76,15 @@ def test_the_prompts_that_are_held_count_as_memory(pair, kind):
     for clips in (1, 2):
         shape = [clips, 16, 3, 4, 6]
         more = mine.memory_required(shape) - theirs.memory_required(shape)
-        assert abs(more - clips * held) < 1
+        assert abs(more - HELD * clips * held) < 1
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_prompt_costs_what_it_costs_in_cores_network(pair, kind):
+    """Ours pads no text, core's encoder does: it counts all the same."""
+    mine, theirs = (describe(model).config for model in pair(kind))
+    assert prompt_values(mine) == prompt_values(theirs) > 0
+    assert text_flops(mine) == text_flops(theirs) > 0
 
 
 def what_is_held(kind):

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from fractions import Fraction
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -251,6 +254,36 @@ def test_functions_and_objects_count_by_what_they_hold():
     circle = Adapter()
     vars(circle)["me"] = circle
     assert digest(circle) == digest(circle)
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+    def __init__(self, a):
+        self.a = a
+
+
+def with_default(n):
+    def work(*, by=n):
+        return by
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: partial(max, n),
+        lambda n: partial((min, max)[n], 1),
+        np.float32,
+        lambda n: np.full(3, n),
+        Fraction,
+        Slotted,
+        with_default,
+    ],
+)
+def test_what_has_no_attributes_counts_by_what_it_holds(make):
+    assert digest(make(0)) == digest(make(0)) != digest(make(1))
 
 
 SCRIPT = """

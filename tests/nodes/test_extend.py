@@ -16,6 +16,7 @@ from patchdit.nodes import drift, extension, host
 from patchdit.nodes.api import InputImpl, Types
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
 from patchdit.nodes.extend import ExtendVideo, PrepareExtend
+from patchdit.nodes.extension import Extent, context_latents
 from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.footage import encode_clip
 from patchdit.nodes.sigmas import FlowSigmas
@@ -211,6 +212,14 @@ def test_no_window_is_longer_than_the_setting(extend, parts, way):
     finally:
         hook.remove()
     assert max(seen) <= 4 and len(seen) >= 8
+
+
+@pytest.mark.parametrize(
+    ("new", "known"), [(1, 5), (4, 5), (5, 4), (6, 3), (7, 5), (12, 5), (200, 5)]
+)
+def test_windows_know_half_unless_one_that_knows_less_makes_all(new, known):
+    """Of a window of 9 latent frames, Blockworld's; with 3 known a subject may be lost."""
+    assert context_latents(Extent(False, 1.0, 9, 0, 8.0), 99, new) == known
 
 
 def test_one_image_goes_on_through_windows_that_see_more_than_it(extend):

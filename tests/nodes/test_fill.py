@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from patchdit.models.flow import finish
 from patchdit.models.transformer import PatchDiT
 from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
@@ -14,6 +15,7 @@ from patchdit.nodes.editing import edit_run
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.duck import Model
 from patchdit.nodes.host.native import CONCAT, OURS, VACE, fill_mode, native_kind, with_known
+from patchdit.nodes.sampling import advance, begin
 from patchdit.nodes.stitch import StitchVideos
 
 from .conftest import TRANSFORMER
@@ -167,6 +169,16 @@ def test_vace_is_shown_what_is_known_grey_and_the_mask(parts, vae, prompts):
     # of 9 pixel frames, VACE's 3 nearest are frames 1, 4 and 7: of latents 1, 1 and 2
     assert planes.shape == (1, 64, 3, 4, 4)
     assert torch.equal(planes, mask[:, :, [1, 1, 2]].expand_as(planes))
+
+
+@pytest.mark.parametrize("kind", ["wan", "vace"])
+def test_what_is_known_takes_the_type_of_the_weights(parts, vae, prompts, kind):
+    """Files of half precision are run as they are."""
+    model = network_model(parts, CONFIGS[kind])
+    model.network.bfloat16()
+    run = begin(model, *prompts, 2.0, {"samples": latent_of(), "noise_mask": FRAMES},
+                torch.tensor([1.0, 0.5, 0.0]), 1, vae=vae)  # fmt: skip
+    assert finish(advance(run, 2).state).isfinite().all()
 
 
 def test_hunyuan_is_shown_zeros_and_needs_no_vae(prompts):

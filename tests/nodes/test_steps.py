@@ -92,6 +92,14 @@ def test_a_changed_latent_lies_under_the_noise_that_the_run_has(model, prompts):
     assert (new.state.x - run.state.x)[:, :, [0, 2]].abs().max() < 1e-5
 
 
+def test_a_wish_given_twice_is_one_wish(model, prompts):
+    run, predicted, _ = DenoiseStep.execute(begun(model, prompts), 2).args
+    wanted = {**predicted, "samples": predicted["samples"] + 1}
+    once = edited(run, latent=wanted)
+    assert torch.allclose(edited(once, latent=wanted).state.x, once.state.x, atol=1e-4)
+    assert torch.allclose(once.state.x0, host.prepare_latent(model, wanted), atol=1e-4)
+
+
 def test_what_a_mask_keeps_from_here_on_is_the_latent_exactly(model, prompts):
     run = advance(begun(model, prompts), 2)
     clip = torch.randn(1, 16, 3, 4, 4)
@@ -208,6 +216,13 @@ def test_prompts_that_no_file_can_hold_have_to_be_connected(model, prompts, fold
     with pytest.raises(ValueError, match=r"saved without its prompts; connect positive\.$"):
         load(path, model)
     assert torch.equal(samples(load(path, model, positive=strange)), samples(run))
+
+
+def test_what_a_latent_carries_may_be_lost_in_a_file(model, prompts, folder):
+    """The file then says no frame rate; nor does one of an earlier version."""
+    run = begun(model, prompts)
+    run.rest["odd"] = object()
+    assert torch.equal(samples(load(save(run), model)), samples(run))
 
 
 def test_a_missing_or_foreign_file_is_one_sentence(model, prompts, folder):

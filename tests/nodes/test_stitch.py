@@ -60,6 +60,16 @@ def stitched(a, b, settings, **changes):
     return made[0]["samples"], made[1].get_components(), made[2], made[3]
 
 
+def test_a_latent_notes_seams_only_where_its_own_frames_have_them(settings):
+    """A gives up frames at its front and B gains some at its end: as many, and elsewhere."""
+    made = StitchVideos.execute(
+        video_a=frames(16), video_b=frames(5, seed=1), **settings | {"mode": "transform"}
+    )
+    latent, video = made[0], made[1]
+    assert 1 + 4 * (latent["samples"].shape[2] - 1) == video.get_frame_count()
+    assert "video_seams" not in latent
+
+
 def test_both_clips_come_out_bit_for_bit_around_new_frames(settings):
     a, b = frames(9), frames(6, seed=1)
     samples, parts, seams, report = stitched(a, b, settings)
