@@ -16,20 +16,19 @@ const PASSES = {
   PatchDiT_DenoiseStep: "state",
   PatchDiT_EditDenoising: "state",
   PatchDiT_FinishDenoising: "state",
-  PatchDiT_DecodeVideo: "latent",
   PatchDiT_EncodeVideo: "video",
   PatchDiT_RemixVideo: "video",
   PatchDiT_Reframe: "video",
   PatchDiT_PinFrames: "latent",
   KSampler: "latent_image",
   KSamplerAdvanced: "latent_image",
-  GetVideoComponents: "video",
 };
 
 /** Nodes that say the length themselves. */
 const LENGTHS = {
   LoadVideo: (node) => fileLength(valueOf(node, "file")),
   PatchDiT_EmptyVideoLatent: emptyLength,
+  PatchDiT_DecodeVideo: decodedLength,
   PatchDiT_ExtendVideo: (node, depth) =>
     sum(keptOf(node, depth), { seconds: valueOf(node, "seconds", null) }),
   PatchDiT_StitchVideos: (node, depth) => {
@@ -91,6 +90,15 @@ function emptyLength(node) {
   const fps = valueOf(node, "fps", null);
   const frames = valueOf(node, "frames", null);
   if (valueOf(node, "length_in") !== "frames") return { seconds: valueOf(node, "seconds", null), fps };
+  return { seconds: fps && frames ? frames / fps : null, fps };
+}
+
+/** Its own `fps`, where that is not 0, shows the same frames faster or slower. */
+function decodedLength(node, depth) {
+  const clip = clipOf(node, "latent", depth);
+  const fps = valueOf(node, "fps", null);
+  if (fps === 0) return clip;
+  const frames = clip.seconds === null || clip.fps === null ? null : clip.seconds * clip.fps;
   return { seconds: fps && frames ? frames / fps : null, fps };
 }
 
