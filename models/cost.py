@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from .config import TransformerConfig, VAEConfig
+from .wan_layouts import count_blocks
 
 IMAGE_TOKENS = 257  # CLIP vision features of one image
 TEXT_TOKENS = 512  # that Wan's text encoders pad a prompt to, where the network does not
@@ -234,23 +235,20 @@ def _wan_config(shapes: Mapping[str, tuple[int, ...]]) -> TransformerConfig:
     width, channels, *patch = shapes["patch_embedding.weight"]
     cells = prod(patch)
 
-    def blocks(prefix: str) -> int:
-        names = (re.match(rf"{prefix}\.(\d+)\.", name) for name in shapes)
-        return len({match[1] for match in names if match})
-
     image = shapes.get("img_emb.proj.0.weight", (0,))[0]
     control = shapes.get("vace_patch_embedding.weight", (0, 0))[1]
     return TransformerConfig(
         width,
         shapes["blocks.0.ffn.0.weight"][0],
         max(width // 128, 1),
-        blocks("blocks"),
+        count_blocks(shapes, "blocks"),
         in_channels=channels,
         out_channels=shapes["head.head.weight"][0] // cells,
         patch=(patch[0], patch[1], patch[2]),  # pyright: ignore
         text_width=shapes["text_embedding.0.weight"][1],
         image_width=image,
-        vace_blocks=blocks("vace_blocks"),
+        image_positions=shapes.get("img_emb.emb_pos", (1, 0, 0))[1],
+        vace_blocks=count_blocks(shapes, "vace_blocks"),
         vace_channels=control,
     )
 

@@ -10,6 +10,7 @@ import comfy.context_windows
 import comfy.model_management
 import comfy.patcher_extension
 import comfy.sd
+import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
@@ -59,6 +60,20 @@ def test_velocity_as_cores(pair, kind):
 def test_cores_sampler_makes_the_same_of_both(pair, kind):
     mine, theirs = (sampled(model, kind) for model in pair(kind))
     assert apart(mine, theirs) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["t2v", "i2v", "vace", "ti2v"])
+def test_cores_sampler_in_parts_makes_the_same_of_both(pair, kind):
+    """SamplerCustomAdvanced and the nodes that feed it; another sampler than KSampler above."""
+    made = []
+    for model in pair(kind):
+        guider = custom.CFGGuider.execute(model, *prompts_of(kind), CFG)[0]
+        sigmas = custom.BasicScheduler.execute(model, "simple", STEPS, 1.0)[0]
+        sampler = custom.KSamplerSelect.execute("dpmpp_2m")[0]
+        given = guider, sampler, sigmas, {"samples": latent_of(kind)}
+        random = custom.RandomNoise.execute(5)[0]
+        made.append(custom.SamplerCustomAdvanced.execute(random, *given)[0]["samples"])
+    assert apart(*made) < 1e-3
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
