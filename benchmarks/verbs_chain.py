@@ -34,7 +34,6 @@ def chain_rows(bench: Bench) -> list[Row]:
     def work(clip: Filmed, number: int) -> Drift:
         given = bench.sampling(describe(clip.scene), number)
         given |= {"video": clip.frames_FHWC[:GIVEN], "seconds": NEW * WINDOWS / 8}
-        given |= {"window": GIVEN + NEW, "context": GIVEN}
         videos = ExtendVideo.execute(**bench.inputs(ExtendVideo, **given)).args[1]
         return last_drift(frames_of(videos[0]))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,13 @@ def test_the_first_release_is_kept():
     kept = {path.stem for path in TEMPLATES if path.parent.name == "0.1"}
     assert {"text_to_video", "extend", "stitch", "loop", "patches", "storyboard"} <= kept
     assert {path.stem for path in (FOLDER / "0.1" / "api").glob("*.json")} == kept
+
+
+def test_the_present_version_has_its_folder():
+    """Whoever raises the version keeps the templates of that release."""
+    project = (FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    folder = FOLDER / re.search(r'^version = "(\d+\.\d+)\.', project, re.MULTILINE)[1]
+    assert list(folder.glob("*.json")) and list(folder.glob("api/*.json"))
 
 
 @each_template

@@ -62,7 +62,12 @@ class Prompts:
         return web.json_response({"exec_info": {"queue_remaining": self.queue.remaining}})
 
     async def post_prompt(self, request: web.Request) -> web.Response:
-        body = await read_object(request)
+        try:
+            body = await read_object(request)
+        except web.HTTPRequestEntityTooLarge as error:
+            told = f"{error.text} The workflow goes with its prompt and counts too."
+            answer = PromptError("prompt_too_large", "Workflow too large", told).answer
+            return web.json_response(answer, status=error.status)
         try:
             checked = await asyncio.to_thread(self._check, body)
             job = self._job(body, checked)

@@ -18,6 +18,8 @@ PATIENCE = int(os.environ.get("PATCHDIT_PATIENCE", 300))  # seconds that anythin
 SOON = PATIENCE / 5  # the same for what follows at once on an idle machine
 # the host opens a graph by itself, which would otherwise come after ours
 READY = "() => window.app?.vueAppReady === true && app.graph?._nodes?.length > 0"
+DRAWN = """() => [Boolean(LiteGraph.vueNodesMode),
+    document.querySelector(".lg-node[data-node-id]") !== null]"""  # nodes of the Vue renderer
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Minimap.Visible": False,
@@ -236,6 +238,7 @@ def opened(chromium: Any, address: str, vue=False, language="en", window=VIEW):
         page.goto(address)
         page.wait_for_function(READY)
         canvas.settle()
+        assert page.evaluate(DRAWN) == [vue, vue]
         yield canvas
     finally:
         page.close()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from .conftest import free_port, own_server
-from .page import ROOT, ask, keep_picture, opened
+from .page import ROOT, SOON, ask, keep_picture, opened
 
 MANY = 1000  # steps: far more than a test waits for
 MENDED = (1, 58)  # the frontend; some before it wait for ever for a file that is no JSON
@@ -19,6 +19,7 @@ BROKEN = {
     "no graph": '{"nodes": 3, "links": "none"}',
     "not text": "\x00\xff\x00",
 }
+UNREAD = "Unable to find workflow in broken.json"
 BLOCKED = "() => app.extensionManager.spinner"  # nothing can be clicked on
 CLOSE_PANEL = "() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)"
 DROP = """([text, name]) => {
@@ -87,10 +88,12 @@ def canvas_of(workflow: dict) -> dict:
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_file_dropped_leaves_the_canvas_usable(canvas, kind):
+def test_a_broken_file_dropped_is_told_and_leaves_the_canvas_usable(canvas, kind):
     canvas.load(template())
     nodes = canvas.unsized_nodes()
     canvas.page.evaluate(DROP, [BROKEN[kind], "broken.json"])
+    if kind == "a list" or (kind != "no graph" and canvas.frontend() >= MENDED):
+        canvas.page.get_by_text(UNREAD).first.wait_for(timeout=1000 * SOON)
     canvas.page.wait_for_timeout(1500)
     canvas.settle()
     if kind != "no graph":  # which the frontend takes for an empty one

@@ -12,7 +12,9 @@ import pytest
 
 from .page import ROOT
 
-FINISH = "PatchDiT_FinishDenoising"
+FINISH, STEP, EXTEND, BOARD = (
+    f"PatchDiT_{name}" for name in ("FinishDenoising", "DenoiseStep", "ExtendVideo", "Storyboard")
+)
 CLIP, PICTURE, STOP = ".patchdit-clip", ".patchdit-clip-picture", ".patchdit-clip-stop"
 STEPS = 1000
 # far more than a test waits for, even where nothing else runs
@@ -25,6 +27,7 @@ LISTEN = """() => {
     api.addEventListener("patchdit.preview", ({ detail }) => sent.push(detail));
     app.extensionManager.setting.set("Comfy.Execution.PreviewMethod", "latent2rgb");
 }"""
+ON_NODE = "id => sent.some(one => one.image && String(one.node) === id)"
 ENDED = "() => heard.some(([kind]) => kind !== 'cached')"
 
 
@@ -38,18 +41,21 @@ def running(canvas):
     if not page.evaluate("() => 'heard' in window"):
         page.evaluate(LISTEN)
 
-    def run() -> list[dict]:
-        canvas.load(json.loads((ROOT / "workflows" / "text_to_video.json").read_text()))
+    def run(template="text_to_video", kind=FINISH, first_steps=STEPS) -> list[dict]:
+        canvas.load(json.loads((ROOT / "workflows" / f"{template}.json").read_text()))
         page.evaluate(
             """quick => {
                 for (const node of app.graph._nodes)
                     for (const widget of node.widgets ?? [])
                         if (widget.name in quick) widget.value = quick[widget.name];
-                const node = app.graph._nodes.find(one => one.comfyClass === quick.kind);
+                const first = kind => app.graph._nodes.find(one => one.comfyClass === kind);
+                const node = first(quick.kind), sigmas = first("PatchDiT_FlowSigmas");
+                if (sigmas) sigmas.widgets[0].value = quick.first_steps;
                 const offset = [120 - node.pos[0], 80 - node.pos[1]];
                 Object.assign(app.canvas.ds, { scale: 1, offset });
             }""",
-            {**LONG, "weights": "tiny", "seed": secrets.randbelow(2**32), "kind": FINISH},
+            {**LONG, "weights": "tiny", "kind": kind, "first_steps": first_steps}
+            | {"seed": secrets.randbelow(2**32)},
         )
         canvas.settle()
         before = canvas.unsized_nodes()
@@ -81,10 +87,10 @@ def end_of(canvas) -> str:
     return canvas.page.evaluate("() => heard.find(([kind]) => kind !== 'cached')[0]")
 
 
-def node_id(canvas) -> str:
-    """The id of the node that runs."""
+def node_id(canvas, kind: str = FINISH) -> str:
+    """The id of the first node of a kind."""
     return canvas.page.evaluate(
-        "kind => String(app.graph._nodes.find(one => one.comfyClass === kind).id)", FINISH
+        "kind => String(app.graph._nodes.find(one => one.comfyClass === kind).id)", kind
     )
 
 
@@ -128,6 +134,27 @@ def test_stop_here_goes_on_with_the_prediction_and_is_not_kept(canvas, running):
     assert node_id(canvas) not in cached
     page.locator(STOP).click()
     assert end_of(canvas) == "success"
+
+
+@pytest.mark.parametrize(
+    ("template", "kind", "first_steps"),
+    [("steps", STEP, STEPS), ("extend", EXTEND, 2), ("storyboard", BOARD, STEPS)],
+)
+def test_every_node_that_denoises_plays_and_stops(canvas, running, template, kind, first_steps):
+    """`first_steps` of the clip that the verb is given."""
+    running(template, kind, first_steps)
+    page = canvas.page
+    page.wait_for_function(ON_NODE, arg=node_id(canvas, kind))
+    told = page.evaluate("() => sent.filter(one => one.image).at(-1)")
+    assert told["frames"] > 1 and told["total"] == STEPS
+    picture = page.locator(f"{PICTURE}:visible")
+    frame = picture.get_attribute("data-frame")
+    canvas.until(lambda: picture.get_attribute("data-frame") == frame, False)
+    page.locator(f"{STOP}:visible").click()
+    assert end_of(canvas) == "success"
+    page.wait_for_selector(f"{CLIP}:visible", state="detached")
+    last = page.evaluate("id => sent.findLast(one => one.node === id).step", told["node"])
+    assert 0 < last < STEPS
 
 
 def test_pausing(canvas, running):

@@ -11,6 +11,7 @@ from ..host.template_files import QUICK, with_small_text_encoder
 from .page import ROOT, ask, keep_picture, opened
 
 NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+RELEASED = sorted((ROOT / "tests" / "released").glob("*/*.json"))
 BLUEPRINTS = sorted(path.stem for path in (ROOT / "subgraphs").glob("*.json"))
 WAN = [name for name in NAMES if name.startswith("wan_")]
 RUNS = [name for name in NAMES if name not in WAN]
@@ -58,6 +59,21 @@ def test_a_template_opens_and_means_what_run_py_says(canvas, name):
     if not canvas.vue:
         boxes = canvas.page.evaluate(BOXES)
         assert overlaps(boxes) == []
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_released_workflow_still_means_what_it_did(canvas, path):
+    """Inputs that were added since are there too, with their defaults."""
+    if canvas.vue and path.stem not in IN_BOTH_RENDERERS:
+        pytest.skip("one renderer is enough for this workflow")
+    canvas.load(json.loads(path.read_text(encoding="utf-8")))
+    assert canvas.page.evaluate(UNKNOWN) == []
+    now = meaning(canvas.page.evaluate(PROMPT))
+    then = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert now.keys() == then.keys()
+    for id, node in meaning(then).items():
+        assert now[id]["class_type"] == node["class_type"]
+        assert now[id]["inputs"] | node["inputs"] == now[id]["inputs"]
 
 
 def overlaps(boxes: list) -> list[tuple[str, str]]:

@@ -11,6 +11,10 @@ EXTEND, STITCH, BOARD, SHOT = (
     f"PatchDiT_{name}" for name in ("ExtendVideo", "StitchVideos", "Storyboard", "Shot")
 )
 SEGMENT = ".patchdit-segment"
+KINDS = """() => [...document.querySelectorAll(".patchdit-segment")].map(
+    one => (one.matches(".patchdit-seam") ? "|" : "") + one.dataset.kind).join(" ")"""
+COLOURS = """() => new Set([...document.querySelectorAll(".patchdit-segment")].map(
+    one => getComputedStyle(one).backgroundColor)).size"""
 SHOTS = [
     "1  moves right in a meadow, 2 s",
     "2  bounces in a meadow, 2 s",
@@ -33,17 +37,20 @@ def drag_edge(canvas, place: int, side: str, by: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "kind", "said"),
+    ("template", "kind", "said", "kinds"),
     [
-        ("extend", EXTEND, ["clip, 2 s", "what happens next, 4 s"]),
-        ("extend_backwards", EXTEND, ["what led to it, 2 s", "clip, 2 s"]),
-        ("stitch", STITCH, ["A, 1 s", "A becomes B, 2 s", "B, 1 s"]),
-        ("storyboard", BOARD, SHOTS),
+        ("extend", EXTEND, ["clip, 2 s", "what happens next, 4 s"], "known |new"),
+        ("extend_backwards", EXTEND, ["what led to it, 2 s", "clip, 2 s"], "new |known"),
+        ("stitch", STITCH, ["A, 1 s", "A becomes B, 2 s", "B, 1 s"], "known |morph |known"),
+        ("storyboard", BOARD, SHOTS, "shot |shot shot shot"),
     ],
 )
-def test_segments_of_a_template(canvas, template, kind, said):
+def test_segments_of_a_template(canvas, template, kind, said, kinds):
+    """`kinds` of the segments, with | before one that flows out of the one before."""
     graph = canvas.open(template, kind)
     canvas.until(lambda: labels(canvas), said)  # a clip of a file is measured first
+    assert canvas.page.evaluate(KINDS) == kinds
+    assert canvas.page.evaluate(COLOURS) == len(set(kinds.replace("|", "").split()))
     boxes = [canvas.box(SEGMENT, place) for place in range(len(said))]
     seconds = [float(label.rsplit(", ", 1)[1].removesuffix(" s")) for label in said]
     scale = boxes[0]["width"] / seconds[0]
@@ -149,6 +156,21 @@ def test_the_keyboard(canvas):
     canvas.undo()
     canvas.until(lambda: canvas.widget(SHOT, "lock", 3), False)
     assert canvas.widget(SHOT, "seed", 1) == seed
+
+
+@pytest.mark.parametrize(("template", "kind"), [("extend", EXTEND), ("stitch", STITCH)])
+def test_another_take_of_a_new_part_by_key(canvas, template, kind):
+    canvas.open(template, kind)
+    seed = canvas.widget(kind, "seed")
+    known, made = (canvas.page.locator(SEGMENT).nth(place) for place in (0, 1))
+    known.focus()
+    canvas.page.keyboard.press("r")
+    assert canvas.widget(kind, "seed") == seed  # a clip that is there has no other take
+    made.focus()
+    canvas.page.keyboard.press("r")
+    assert canvas.widget(kind, "seed") != seed
+    canvas.undo()
+    canvas.until(lambda: canvas.widget(kind, "seed"), seed)
 
 
 def test_the_buttons_of_a_shot(canvas):

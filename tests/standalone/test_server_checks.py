@@ -146,6 +146,23 @@ def test_a_long_chain_runs_and_one_too_long_is_refused(tmp_path):
     assert told["type"] == "prompt_too_large" and "10001 nodes" in told["details"]
 
 
+@pytest.mark.parametrize("spare", [0, 40])
+def test_a_hostile_graph_is_refused_at_once(tmp_path, spare):
+    """100,000 nodes, within the bytes of a request and beyond them: in the frontend's form."""
+    text = json.dumps({str(i): {"class_type": "A" + "x" * spare} for i in range(100_000)})
+
+    async def scenario(client):
+        started = time.monotonic()
+        answer = await client.post("/api/prompt", data=f'{{"prompt": {text}}}')
+        return answer.status, await answer.json(), time.monotonic() - started
+
+    status, told, seconds = serve(tmp_path, scenario)
+    assert (status, told["error"]["type"]) == (413 if spare else 400, "prompt_too_large")
+    assert ("more than 5 MB" if spare else "100000 nodes") in told["error"]["details"]
+    assert told["error"].keys() == {"type", "message", "details", "extra_info"}
+    assert told["node_errors"] == {} and seconds < 5
+
+
 @pytest.mark.parametrize("kind", ["circle", "defects", "circles"])
 def test_a_graph_full_of_defects_is_answered_shortly_and_soon(tmp_path, kind):
     prompt = {"end": node("Show", value=["0", 0])}

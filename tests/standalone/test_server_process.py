@@ -22,7 +22,7 @@ pytest.importorskip("comfyui_frontend_package", reason="needs the frontend from 
 
 @contextmanager
 def canvas(base):
-    """A running host; the process and its address."""
+    """A running host; the process, its address and what it said in the terminal."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,7 +34,9 @@ def canvas(base):
         text=True,
     )
     try:
+        said = []
         for line in process.stderr:  # its last line says that it is about to listen
+            said.append(line)
             if "Ctrl-C stops" in line:
                 break
         until = time.monotonic() + 30
@@ -43,7 +45,7 @@ def canvas(base):
                 if not trial.connect_ex(("127.0.0.1", port)):
                     break
             time.sleep(0.05)
-        yield process, f"http://127.0.0.1:{port}"
+        yield process, f"http://127.0.0.1:{port}", said
     finally:
         process.kill()
         process.wait(10)
@@ -100,11 +102,11 @@ def test_a_sentence_becomes_a_video_and_a_kill_loses_nothing(tmp_path):
         queued = await (await client.get("/api/queue")).json()
         assert queued == {"queue_running": [], "queue_pending": []}
 
-    with canvas(base) as (_, address):
+    with canvas(base) as (_, address, _):
         file = talk(address, make_and_leave)
     videos = [path.name for path in base.rglob("*.mp4")]
     assert videos == [file["filename"]]
-    with canvas(base) as (_, address):
+    with canvas(base) as (_, address, _):
         talk(address, come_back)
 
 
@@ -125,14 +127,20 @@ def test_a_taken_port_is_a_sentence(tmp_path):
 
 
 def test_the_host_says_what_it_is_and_ends_on_ctrl_c(tmp_path):
-    with canvas(tmp_path / "base") as (process, address):
-        assert address
+    """It listens on this machine's own address alone."""
+    with canvas(tmp_path / "base") as (process, address, said):
+        assert "preview host" in said[0] and "this pack's nodes" in said[0]
+        assert address in said[-1]
+        port = int(address.rsplit(":", 1)[1])
+        socket.create_connection(("127.0.0.1", port), 20).close()
+        with pytest.raises(OSError):  # where 0.0.0.0 would answer
+            socket.create_connection(("127.0.0.2", port), 20)
         process.send_signal(2)
         assert process.wait(20) in (0, 130)
 
 
 def test_it_stops_soon_while_a_browser_listens(tmp_path):
-    with canvas(tmp_path / "canvas") as (process, address):
+    with canvas(tmp_path / "canvas") as (process, address, _):
 
         async def stay(client):
             async with Browser(client, "b") as browser:

@@ -61,6 +61,9 @@ const CHINESE = {
   "End this run after the present step and go on with what it shows": "本步之后结束，用当前画面继续",
   // reports
   Report: "报告",
+  // the host of `make canvas`
+  "PatchDiT preview host": "PatchDiT 预览主机",
+  "It runs this pack's nodes and a few of ComfyUI's, no others.": "只运行本节点包和少数 ComfyUI 节点。",
 };
 
 /** A text of ours with its {values} put in. */
