@@ -5,6 +5,7 @@ B batch, S text tokens, D width.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch import Tensor, nn
 from .attention import Attention, sdpa
 from .config import TextConfig
 
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a token of the vocabulary's that stands for a byte
+
 
 class Tokenizer:
-    """Text to token numbers. 0 pads; unknown characters fall back to their bytes: none is lost."""
+    """Text to token numbers. 0 pads; characters that the vocabulary lacks are spelled in bytes."""
 
     def __init__(self, path: str | Path):
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        vocabulary = self._tokenizer.get_vocab()
+        self._bytes = {number for token, number in vocabulary.items() if BYTE.fullmatch(token)}
 
     @property
     def size(self) -> int:
@@ -31,13 +36,16 @@ class Tokenizer:
         return self._tokenizer.encode(text).ids
 
     def batch(self, texts: list[str], length: int) -> Tensor:
-        """Token numbers [B, length] int64, padded with 0.
+        """What the model reads of texts: token numbers [B, length] int64, padded with 0.
+
+        Bytes are left out: captions have none, so to the model they are noise, as loud as words
+        that it knows (docs/decisions/0018).
 
         Raises ValueError when a text is longer than `length` tokens: nothing is cut off silently.
         """
         rows = torch.zeros(len(texts), length, dtype=torch.int64)
         for row, text in zip(rows, texts, strict=True):
-            ids = self.encode(text)
+            ids = [number for number in self.encode(text) if number not in self._bytes]
             if len(ids) > length:
                 raise ValueError(
                     f"The prompt has {len(ids)} tokens and this model reads at most {length}: "
