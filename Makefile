@@ -21,7 +21,8 @@ canvas: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
 
-# Needs Debian's chromium; with COMFYUI_PATH also against a real ComfyUI.
+# Needs Debian's chromium; with COMFYUI_PATH also against a real ComfyUI. Pictures of the canvas go to runs/shots.
+browser: export PATCHDIT_SCREENSHOTS ?= runs/shots
 browser: $(VENV)/ready
 	$(BIN)/python -m pytest tests/browser
 

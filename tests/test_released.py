@@ -42,7 +42,8 @@ def test_the_first_release_is_kept():
 def test_the_present_version_has_its_folder():
     """Whoever raises the version keeps the templates of that release."""
     project = (FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    folder = FOLDER / re.search(r'^version = "(\d+\.\d+)\.', project, re.MULTILINE)[1]
+    (version,) = re.findall(r'^version = "(\d+\.\d+)\.', project, re.MULTILINE)
+    folder = FOLDER / version
     assert list(folder.glob("*.json")) and list(folder.glob("api/*.json"))
 
 

@@ -78,7 +78,7 @@ def queue(canvas) -> None:
             app.queuePrompt(0, 1);
         }"""
     )
-    canvas.page.wait_for_selector(PICTURE, state="visible")
+    canvas.page.wait_for_selector(f"{PICTURE}:visible")
     canvas.page.wait_for_function("() => sent.some(one => one.image)")
 
 
