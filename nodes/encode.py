@@ -81,8 +81,6 @@ class EncodeVideo(io.ComfyNode):
 def fit_length(frames_FHWC: Tensor, fit: str, stride: int = STRIDE) -> Tensor:
     """1 + `stride` k frames: the last repeated ("pad"), those over dropped ("trim"), or error."""
     frames = len(frames_FHWC)
-    if frames == 0:
-        raise ValueError("The video has no frames; need at least one.")
     over = (frames - 1) % stride
     if fit == "trim":
         return frames_FHWC[: frames - over]

@@ -120,10 +120,11 @@ def check_rate(name: str, fps: float) -> float:
 def check_frames(frames_FHWC: Tensor) -> None:
     """ValueError unless they are one frame of RGB or more, of numbers."""
     shape = tuple(frames_FHWC.shape)
+    if shape[:1] == (0,):
+        raise ValueError("The video has no frames; need at least one.")
     if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
         raise ValueError(
-            f"The video is {shape} (frames, height, width, channels); need a frame or more of three"
-            " channels."
+            f"The video is {shape} (frames, height, width, channels); need three channels."
         )
     if not frames_FHWC.is_floating_point():
         raise ValueError(

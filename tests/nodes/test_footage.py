@@ -82,7 +82,7 @@ def test_a_latent_that_holds_more_than_the_clip_is_cut_and_has_no_latents(vae):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (torch.zeros(0, 32, 32, 3), "need a frame or more of three channels"),
+        (torch.zeros(0, 32, 32, 3), "has no frames"),
         (torch.zeros(2, 32, 32, 1), r"\(2, 32, 32, 1\)"),
         (torch.full((2, 32, 32, 3), float("nan")), "not numbers"),
         (torch.full((2, 32, 32, 3), float("inf")), "not numbers"),

@@ -293,7 +293,7 @@ def test_inputs_stay_as_they_were(settings):
         ({"context": 17}, "context"),
         ({"video_b": frames(4), "context": 9}, "After the new part there are 1 latent"),
         ({"window": 5}, "no room"),
-        ({"video_a": frames(0)}, "need a frame or more"),
+        ({"video_a": frames(0)}, "has no frames"),
         ({"fit": "squeeze", "video_b": frames(4, 16, 16)}, "Setting fit"),
     ],
 )
