@@ -9,13 +9,20 @@ from .footage import Footage, last_frame_as_image
 from .host.facts import facts_of
 from .reframing import CROP, WIDEN, Framing, frame_clip, plan_of
 from .sampling import Stoppable
-from .sockets import checkpoint_input, clip_inputs, low_inputs, sampling_inputs, verb_outputs
+from .sockets import (
+    checkpoint_input,
+    clip_inputs,
+    low_inputs,
+    sampling_inputs,
+    verb_outputs,
+    window_inputs,
+)
 from .types import Plan, PlanWire
 from .verbs import Sampling, clip_of, finish_plan, journaled, known_latents, window_latents
 
 
 def frame_inputs() -> list:
-    """aspect, how, width, height, the anchors and feather."""
+    """aspect, how, width, height, the anchors, feather and window."""
     return [
         io.Combo.Input(
             "aspect",
@@ -67,15 +74,7 @@ def frame_inputs() -> list:
             " clip itself stays exact.",
             advanced=True,
         ),
-        io.Int.Input(
-            "window",
-            default=0,
-            min=0,
-            max=4097,
-            tooltip="Frames that are denoised at once, 1 + 4k (LTX: 1 + 8k); 0: what the model was"
-            " trained at.",
-            advanced=True,
-        ),
+        window_inputs()[0],
     ]
 
 
