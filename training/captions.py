@@ -377,35 +377,52 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _chinese(rng, scene: Scene) -> str:
+def _chinese_subject(rng, subject: Subject, alone: bool) -> tuple[str, str]:
+    """What it is and what it does."""
+    colour = _pick(rng, CHINESE["colour"][subject.colour])
+    noun = _pick(rng, CHINESE["subject"][subject.kind])
+    size = _size_word(subject, CHINESE, alone) if rng.uniform() < 0.25 else ""
+    joint = "的" if len(colour) > 1 and rng.uniform() < 0.8 else ""
+    count = "一个" if rng.uniform() < 0.8 else ""
+    return f"{count}{size}{colour}{joint}{noun}", _pick(rng, CHINESE["motion"][subject.motion])
+
+
+def _chinese_event(rng, scene: Scene, place: str) -> str:
+    """Subjects, what they do and where: place first, between them, or last."""
     alone = len(scene.subjects) == 1
-    phrases = []
-    for s in scene.subjects:
-        colour = _pick(rng, CHINESE["colour"][s.colour])
-        noun = _pick(rng, CHINESE["subject"][s.kind])
-        size = _size_word(s, CHINESE, alone) if rng.uniform() < 0.25 else ""
-        joint = "的" if len(colour) > 1 and rng.uniform() < 0.8 else ""
-        count = "一个" if rng.uniform() < 0.8 else ""
-        adverb = "在" if rng.uniform() < 0.15 else ""
-        phrases.append(
-            f"{count}{size}{colour}{joint}{noun}{adverb}{_pick(rng, CHINESE['motion'][s.motion])}"
-        )
-    subjects = str(rng.choice(["，", "和", "，还有"])).join(phrases)
+    things, motions = zip(*(_chinese_subject(rng, s, alone) for s in scene.subjects), strict=True)
+    joint = str(rng.choice(["，", "和", "，还有"]))
+    order = str(rng.choice(["first", "between", "there is", "last"], p=[0.5, 0.2, 0.2, 0.1]))
+    if alone and order == "there is":
+        return f"{place}有{things[0]}{rng.choice(['在', '，', '，正', '正在'])}{motions[0]}"
+    if alone and order == "between":
+        return f"{things[0]}{rng.choice(['在', '正在'])}{place}{motions[0]}"
+    adverb = "在" if rng.uniform() < 0.15 else ""
+    events = joint.join(f"{t}{adverb}{m}" for t, m in zip(things, motions, strict=True))
+    if order == "last":
+        return f"{events}，{rng.choice(['', '在'])}{place}"
+    return f"{place}{rng.choice(['，', ''])}{events}"
+
+
+def _chinese(rng, scene: Scene) -> str:
     place = _pick(rng, CHINESE["environment"][scene.environment])
     length = rng.choice(["terse", "plain", "long"], p=[0.1, 0.65, 0.25])
-    if length == "terse":
-        return subjects if rng.uniform() < 0.5 else f"{place}{subjects}"
-    parts = [f"{place}，{subjects}" if rng.uniform() < 0.5 else f"{place}{subjects}"]
+    if length == "terse" and rng.uniform() < 0.5:
+        alone = len(scene.subjects) == 1
+        return "，".join("".join(_chinese_subject(rng, s, alone)) for s in scene.subjects)
+    parts = [_chinese_event(rng, scene, place)]
     if length == "long":
-        if alone and rng.uniform() < 0.7:
+        if len(scene.subjects) == 1 and rng.uniform() < 0.7:
             parts.append(_pick(rng, CHINESE["subject details"][scene.subjects[0].kind]))
         if rng.uniform() < 0.7:
             parts.append(_pick(rng, CHINESE["environment details"][scene.environment]))
-    if scene.camera.kind != "still" or rng.uniform() < 0.6:
-        parts.append(_pick(rng, CHINESE["camera"][scene.camera.kind]))
+    if length != "terse" and (scene.camera.kind != "still" or rng.uniform() < 0.6):
+        camera = _pick(rng, CHINESE["camera"][scene.camera.kind])
+        parts.insert(0 if rng.uniform() < 0.2 else len(parts), camera)
     if length == "long" and rng.uniform() < 0.6:
         parts.append(str(rng.choice(CHINESE["style"])))
-    return "，".join(parts) + ("。" if rng.uniform() < 0.4 else "")
+    opening = "画面中，" if rng.uniform() < 0.1 else ""
+    return opening + "，".join(parts) + ("。" if rng.uniform() < 0.4 else "")
 
 
 def caption(scene: Scene, rng: np.random.Generator, language: str | None = None) -> str:

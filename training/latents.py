@@ -21,9 +21,9 @@ from patchdit.training.blockworld import MOTIONS, SUBJECTS, Scene, render, sampl
 from patchdit.training.captions import caption
 
 CAPTIONS = 6  # phrasings kept of every clip
-# What is learned last is filmed more often: growth four times as often as the rest, stars twice.
+# What is learned last is filmed more often: stars, growth, and paths in a circle.
 KINDS_FILMED = (*SUBJECTS, "star")
-MOTIONS_FILMED = (*MOTIONS, "growing", "growing", "growing")
+MOTIONS_FILMED = (*MOTIONS, "growing", "growing", "shrinking", "circling")
 
 
 @dataclass

@@ -12,13 +12,13 @@ from patchdit.models.solvers import shift_for
 
 # Share of steps whose samples are made so; "none" is plain denoising of everything.
 KINDS = {
-    "none": 0.46,
-    "frames": 0.06,  # every latent frame has a level of its own
-    "prefix": 0.14,
-    "suffix": 0.12,
-    "both ends": 0.10,
-    "scattered": 0.06,
-    "region": 0.06,
+    "none": 0.44,
+    "frames": 0.05,  # every latent frame has a level of its own
+    "prefix": 0.17,
+    "suffix": 0.13,
+    "both ends": 0.11,
+    "scattered": 0.05,
+    "region": 0.05,
 }
 
 
