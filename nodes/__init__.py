@@ -15,7 +15,7 @@ from .load_video import LoadVideoModel, LoadVideoVAE
 from .loop import LoopVideo, PrepareLoop
 from .lora import LoadVideoLora
 from .patchify import PatchifyLatent, UnpatchifyLatent
-from .pin import PinFrames
+from .pin import ImageToVideo, PinFrames
 from .reframe import PrepareReframe, Reframe
 from .remix import PrepareRemix, RemixVideo
 from .replacements import register
@@ -57,6 +57,7 @@ class PatchDiTExtension(ComfyExtension):
             SaveDenoiseState,
             LoadDenoiseState,
             PinFrames,
+            ImageToVideo,
             TellKnown,
             ExtendVideo,
             PrepareExtend,

@@ -6,7 +6,7 @@ B batch, C channels, T/H/W latent frames/rows/columns, F pixel frames; frames_FH
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -152,6 +152,23 @@ def frames_of(video: Any, fps: float) -> tuple[Tensor, dict | None, float]:
 
 def same_rate(fps: float, other: float) -> bool:
     return abs(fps / other - 1) < SAME_RATE
+
+
+def at_rate(clip: Footage, fps: float, name: str) -> tuple[Footage, tuple[str, ...]]:
+    """A clip at another frame rate, and what was done to it, in words that call it `name`.
+
+    The frames nearest in time are taken. At about that rate it keeps its own, latents included.
+    """
+    count = max(round(clip.frames * fps / clip.fps), 1)
+    if count == clip.frames and same_rate(clip.fps, fps):
+        return replace(clip, fps=fps), ()
+    places = [min(round(i * clip.fps / fps), clip.frames - 1) for i in range(count)]
+    note = (
+        f"{name} was changed from {clip.fps:g} to {fps:g} fps: of its {clip.frames} frames, the"
+        f" nearest in time make {count}."
+    )
+    frames_FHWC = clip.frames_FHWC[places]
+    return replace(clip, frames_FHWC=frames_FHWC, latent_1CTHW=None, seams=(), fps=fps), (note,)
 
 
 def patch_of(vae: Any) -> int:

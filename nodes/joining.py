@@ -31,7 +31,7 @@ from .extension import (
     still_of,
 )
 from .fitting import fit_frames
-from .footage import Footage, same_rate
+from .footage import Footage, at_rate, same_rate
 from .host.facts import facts_of
 from .sound import CROSSFADE, join, without_beginning
 from .types import Plan
@@ -124,15 +124,8 @@ def conform(clip: Footage, like: Footage, fit: str) -> tuple[Footage, tuple[str,
         notes.append(f"B was scaled from {sizes[0]} to {sizes[1]} pixels ({fit}).")
         frames = fit_frames(clip.frames_FHWC, like.size, fit)
         clip = replace(clip, frames_FHWC=frames, latent_1CTHW=None)
-    count = max(round(clip.frames * like.fps / clip.fps), 1)
-    if count != clip.frames or not same_rate(clip.fps, like.fps):
-        places = [min(round(i * clip.fps / like.fps), clip.frames - 1) for i in range(count)]
-        notes.append(
-            f"B was changed from {clip.fps:g} to {like.fps:g} fps: of its {clip.frames} frames, the"
-            f" nearest in time make {count}."
-        )
-        clip = replace(clip, frames_FHWC=clip.frames_FHWC[places], latent_1CTHW=None, seams=())
-    return replace(clip, fps=like.fps), tuple(notes)
+    clip, changed = at_rate(clip, like.fps, "B")
+    return clip, (*notes, *changed)
 
 
 def new_latents(extent: Extent, lead: int = 0, stride: int = STRIDE) -> int:

@@ -1,36 +1,58 @@
-"""PinFrames: images become known frames of a video that is still to be made.
-
-B batch, C channels, F pixel frames, H rows, W columns (of latent cells in BCTHW, else of pixels).
-"""
+"""PinFrames and ImageToVideo: images become known frames of a video that is still to be made."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
-
-from ..models.pins import (
-    Pin,
-    cells_of_region,
-    frames_held,
-    pin_at,
-    pinned_mask,
-    pinned_twice,
-    put_pin,
-)
-from . import host
 from .api import io
-from .clips import Latent, mask_of, real_frames, samples_of
-from .fitting import FITS, fit_frames, fit_with_edges
-from .footage import check_frames, encode_clip, encode_ending, grid_of, patch_of
-from .host.duck import temporal_stride
-from .host.shown import SHOWN, Shown
+from .around_pins import pin_clip, plan_of
+from .fitting import FITS
+from .pinning import pin_images
+from .sampling import Stoppable
+from .sockets import (
+    checkpoint_input,
+    clip_inputs,
+    low_inputs,
+    sampling_inputs,
+    verb_outputs,
+    window_inputs,
+)
+from .types import PlanWire
+from .verbs import Sampling, clip_of, finish_plan, journaled
 
-PINS = "video_pins"  # of a LATENT: (first, last) pixel frames of every pin, for messages
-NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
-COUNTS = {4: "Four", 6: "Six", 8: "Eight"}
-SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
+
+def place_inputs() -> list:
+    """frame, strength, fit and mask."""
+    return [
+        io.Int.Input(
+            "frame",
+            default=0,
+            min=-8193,
+            max=8192,
+            tooltip="The frame that shows the (first) image: 0 is the first of the video,"
+            " -1 the last.",
+        ),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            tooltip="Share of the denoising steps for which the image is held; 1: to the"
+            " end, less: the model may change it in the steps that remain.",
+        ),
+        io.Combo.Input(
+            "fit",
+            options=FITS,
+            default="crop",
+            tooltip="An image of another shape. crop: its middle; pad: all of it, and what"
+            " it leaves free is generated; stretch: all of it, bent.",
+        ),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip="The part of the image that is pinned (1); elsewhere (0) the frame is"
+            " generated. Counts in whole patches of 16 pixels.",
+        ),
+    ]
 
 
 class PinFrames(io.ComfyNode):
@@ -60,158 +82,85 @@ class PinFrames(io.ComfyNode):
                 io.Image.Input(
                     "images", tooltip="One image, or several that are consecutive frames."
                 ),
-                io.Int.Input(
-                    "frame",
-                    default=0,
-                    min=-8193,
-                    max=8192,
-                    tooltip="The frame that shows the (first) image: 0 is the first of the video,"
-                    " -1 the last.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Share of the denoising steps for which the image is held; 1: to the"
-                    " end, less: the model may change it in the steps that remain.",
-                ),
-                io.Combo.Input(
-                    "fit",
-                    options=FITS,
-                    default="crop",
-                    tooltip="An image of another shape. crop: its middle; pad: all of it, and what"
-                    " it leaves free is generated; stretch: all of it, bent.",
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="The part of the image that is pinned (1); elsewhere (0) the frame is"
-                    " generated. Counts in whole patches of 16 pixels.",
-                ),
+                *place_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="latent", tooltip="The canvas with the pin, for a sampler."
                 ),
                 io.String.Output(display_name="report", tooltip="Which frames are pinned, how."),
+                PlanWire.Output(
+                    display_name="plan",
+                    tooltip="For Finish Video, which shows the pinned images exactly as they are.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, latent, vae, images, frame, strength, fit, mask=None):
-        return io.NodeOutput(*pin_images(latent, vae, images, frame, strength, fit, mask))
+        pinned, report = pin_images(latent, vae, images, frame, strength, fit, mask)
+        return io.NodeOutput(pinned, report, plan_of(pinned, vae, report))
 
 
-def pin_images(
-    latent: Latent,
-    vae: Any,
-    images_FHWC: Tensor,
-    frame: int,
-    strength: float,
-    fit: str,
-    mask: Tensor | None = None,
-) -> tuple[Latent, str]:
-    """The LATENT with images pinned, and what was done in words; a ValueError names a setting."""
-    if not 0 < strength <= 1:
-        raise ValueError(
-            f"Setting strength is {strength:g}; need more than 0 (which would pin nothing) and at"
-            " most 1."
+class ImageToVideo(Stoppable, io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="PatchDiT_ImageToVideo",
+            display_name="Image to Video",
+            category="PatchDiT/pin",
+            description="Make a video of an image, or between a first and a last one: what is given"
+            " is shown exactly as it is, and the time around it is generated. For more images, and"
+            " for a sampler of your own, chain Pin Frames.",
+            search_aliases=[
+                "i2v",
+                "animate image",
+                "first last frame",
+                "start image",
+                "end image",
+                "flf2v",
+                "between two images",
+            ],
+            inputs=[
+                *clip_inputs(),
+                *sampling_inputs(),
+                io.Float.Input(
+                    "seconds",
+                    default=2.0,
+                    min=0.01,
+                    max=600.0,
+                    step=0.125,
+                    round=0.001,
+                    tooltip="Length of the whole video; the nearest 1 + 4k frames are taken.",
+                ),
+                io.Image.Input(
+                    "last_image",
+                    optional=True,
+                    tooltip="What the video ends with: one image, or its last frames.",
+                ),
+                *place_inputs(),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=16,
+                    tooltip="Pixels across; 0: as the image, or as its shape asks for by height.",
+                ),
+                io.Int.Input(
+                    "height", default=0, min=0, max=8192, step=16, tooltip="Pixels down, likewise."
+                ),
+                window_inputs()[2],
+                checkpoint_input(),
+                *low_inputs(),
+            ],
+            outputs=verb_outputs(),
         )
-    images_FHWC = images_FHWC[..., :3]
-    check_frames(images_FHWC)
-    samples = samples_of(latent, host.latent_channels(vae))
-    (H, W), stride = samples.shape[-2:], temporal_stride(vae)
-    size = H * host.spatial_stride(vae), W * host.spatial_stride(vae)
-    pin = pin_at(frame, len(images_FHWC), real_frames(latent, stride), stride)
-    images_FHWC = images_FHWC[..., :3].float().cpu()
-    region_FHW = region_of(images_FHWC, mask, size, fit)
-    cells_THW = cells_of_region(region_FHW, pin, grid_of(vae))
-    pinned_THW = pinned_mask(cells_THW, strength, (H, W), patch_of(vae))
-    if not (pinned_THW < 1).any():
-        raise ValueError(
-            f"The mask covers no whole patch of {grid_of(vae)}x{grid_of(vae)} pixels, so nothing"
-            " would be pinned: paint a larger area (1 = pinned), invert it, or disconnect it."
-        )
-    before = mask_of(latent, samples.shape, stride)
-    before = torch.ones_like(samples[:, :1]) if before is None else before.to(samples.device)
-    known = tuple(latent.get(PINS, ()))
-    check_free(before, pin, pinned_THW.to(before), known)
-    fitted_FHWC = fit_with_edges(images_FHWC, size, fit)
-    encoded = encode_pin(vae, fitted_FHWC, pin)[..., :H, :W].to(samples)
-    values = put_pin(samples, before, pin, encoded, pinned_THW.to(before))
-    shown = Shown(pin.frame, fitted_FHWC, pin.first, encoded, pinned_THW == 0)
-    rest = {name: value for name, value in latent.items() if name != "downscale_ratio_spacial"}
-    pins = (*known, (pin.own[0], pin.own[-1]))
-    made = {**rest, "samples": values[0], "noise_mask": values[1], PINS: pins}
-    made[SHOWN] = (*latent.get(SHOWN, ()), shown)
-    return made, report_of(pin, strength, bool((pinned_THW == 1).any()))
 
-
-def encode_pin(vae: Any, images_FHWC: Tensor, pin: Pin) -> Tensor:
-    """The latents_1CTHW of a pin's latent frames, as they are at its place in a sequence."""
-    frames_FHWC = images_FHWC[list(pin.sources)]
-    return (encode_ending if pin.first else encode_clip)(vae, frames_FHWC)
-
-
-def region_of(images_FHWC: Tensor, mask: Tensor | None, size: tuple[int, int], fit: str) -> Tensor:
-    """What of the fitted images is pinned, in 0..1, as region_FHW of one frame or of one each."""
-    own = torch.ones_like(images_FHWC[:1, ..., :1])
-    region = fit_frames(own if mask is None else mask_like(images_FHWC, mask), size, fit)[..., 0]
-    return torch.where((region - region.round()).abs() < NEAR, region.round(), region)
-
-
-def mask_like(images_FHWC: Tensor, mask: Tensor) -> Tensor:
-    """A MASK as mask_FHW1 in 0..1 for these images; ValueError where it is not of their shape."""
-    F, H, W = images_FHWC.shape[:3]
-    mask_FHW = mask.reshape(-1, *mask.shape[-2:]).float().cpu().clamp(0, 1)
-    if len(mask_FHW) not in (1, F):
-        raise ValueError(
-            f"The mask has {len(mask_FHW)} frames for {F} image{'s' * (F != 1)}: give one mask, or"
-            " one for each."
-        )
-    height, width = mask_FHW.shape[1:]
-    if abs((width / height) / (W / H) - 1) > SAME_SHAPE:
-        raise ValueError(
-            f"The mask is {width}x{height} and the image {W}x{H}, another shape: paint the mask on"
-            " the image that is pinned, or disconnect it."
-        )
-    return fit_frames(mask_FHW[..., None], (H, W), "stretch")
-
-
-def check_free(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor, known: tuple) -> None:
-    """ValueError where a part of a latent frame is pinned already."""
-    latent = pinned_twice(mask_B1THW, pin, pinned_THW)
-    if latent is None:
-        return
-    group = frames_held(latent, latent + 1, pin.stride)
-    near = [span(*pin) for pin in known if pin[0] <= group[-1] and pin[1] >= group[0]]
-    raise ValueError(
-        f"Setting frame pins {span(pin.own[0], pin.own[-1])} where"
-        f" {near[0] if near else 'something'} is pinned already, and frames"
-        f" {span(group[0], group[-1])} are one latent frame: choose a frame outside them, or masks"
-        " that do not overlap."
-    )
-
-
-def span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first} to {last}"
-
-
-def report_of(pin: Pin, strength: float, partly: bool) -> str:
-    """What was pinned, in words."""
-    many = len(pin.own) > 1
-    lines = [
-        f"Pinned frame{'s' * many} {span(pin.own[0], pin.own[-1])}"
-        f"{' in part (whole patches)' * partly} at strength {strength:g}"
-        f" ({'held to the end' if strength == 1 else f'held for {strength:.0%} of the steps'})."
-    ]
-    extra = [at for at in pin.held if at not in pin.own]
-    if extra:
-        lines.append(
-            f"{COUNTS.get(pin.stride, pin.stride)} frames are one latent frame: frames"
-            f" {span(pin.held[0], pin.held[-1])} are pinned together, and the nearest image stands"
-            f" for frame{'s' * (len(extra) > 1)} {', '.join(map(str, extra))}."
-        )
-    return "\n".join(lines)
+    @classmethod
+    def execute(cls, video, vae, seed, seconds, last_image=None, **settings):
+        clip = clip_of(video, vae, settings)
+        latent, plan = pin_clip(clip, last_image, seconds, settings)
+        run = Sampling.of(settings, seed, vae=vae).run
+        made = journaled(settings["checkpoint"], lambda journal: run(latent, journal))
+        return io.NodeOutput(*finish_plan(plan, made), plan.seams_text, plan.report)

@@ -128,6 +128,11 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     """The whole clip as LATENT and VIDEO, from the plan's window however it was denoised."""
     made = samples_of(latent).float().cpu()
     planned = samples_of(plan.latent)
+    if len(made) > 1:
+        raise ValueError(
+            f"The latent is a batch of {len(made)} clips; a plan is for one (Latent From Batch"
+            " picks one)."
+        )
     if made.shape != planned.shape:
         raise ValueError(
             f"The plan is for a latent {tuple(planned.shape)}, got one {tuple(made.shape)}: connect"
@@ -150,6 +155,8 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
 
 def same_places(plan: Plan, stride: int) -> bool:
     """Whether the parts of a plan's LATENT begin where its pieces do, but for an image remade."""
+    if plan.parts == (slice(None),):
+        return True
     T = samples_of(plan.latent).shape[2]
     sizes = (len(range(T)[p]) if isinstance(p, slice) else p.shape[2] for p in plan.parts)
     starts = (pixel_frames(latents, stride) for latents in accumulate(sizes))

@@ -8,7 +8,8 @@ import torch
 from patchdit.nodes import host
 from patchdit.nodes.fitting import fit_frames, fit_with_edges, picture_box, surround
 from patchdit.nodes.footage import encode_clip, encode_ending
-from patchdit.nodes.pin import PINS, PinFrames
+from patchdit.nodes.pin import PinFrames
+from patchdit.nodes.pinning import PINS
 from patchdit.nodes.sampling import sample
 
 
@@ -25,7 +26,7 @@ def images():
 
 
 def pin(latent, vae, images, frame=0, strength=1.0, fit="crop", mask=None):
-    return PinFrames.execute(latent, vae, images, frame, strength, fit, mask).args
+    return PinFrames.execute(latent, vae, images, frame, strength, fit, mask).args[:2]
 
 
 def test_first_image_is_the_image_latent(canvas, vae, images):

@@ -1,0 +1,146 @@
+"""ImageToVideo and Pin Frames' plan: what is given shows exactly, sound stays with it, messages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.finish import FinishVideo
+from patchdit.nodes.footage import encode_clip, read_footage
+from patchdit.nodes.pin import ImageToVideo, PinFrames
+from patchdit.nodes.verbs import Sampling
+
+from .test_stitch import RATE, frames, latent, sound, video
+
+
+@pytest.fixture
+def settings(model, vae, prompts):
+    positive, negative = prompts
+    return {
+        "vae": vae, "model": model, "positive": positive, "negative": negative, "seed": 3,
+        "steps": 2, "cfg": 2.0, "seconds": 2.0, "frame": 0, "strength": 1.0, "fit": "crop",
+        "width": 0, "height": 0, "fps": 0.0, "generate_fps": 0.0, "checkpoint": False,
+    }  # fmt: skip
+
+
+def animate(source, settings, **changes):
+    made = ImageToVideo.execute(video=source, **{**settings, **changes})
+    return made[0], made[1].get_components(), made[2], made[3]
+
+
+def test_an_image_is_the_first_frame_bit_for_bit(settings):
+    image = frames(1)
+    whole, parts, seams, report = animate(image, settings)
+    assert torch.equal(parts.images[:1], image)
+    assert len(parts.images) == 17 and whole["samples"].shape == (1, 16, 5, 4, 4)
+    assert torch.equal(whole["samples"][:, :, :1], encode_clip(settings["vae"], image))
+    assert seams == "1" and whole["video_seams"] == (1,) and parts.frame_rate == 8
+    assert report == (
+        "17 frames (2.12 s at 8 fps).\nPinned frame 0 at strength 1 (held to the end)."
+    )
+    assert (parts.images.diff(dim=0).flatten(1).abs().amax(1) > 0).all()
+
+
+def test_first_and_last_image_are_both_exact(settings):
+    first, last = frames(1), 1 - frames(1)
+    _, parts, seams, report = animate(first, settings, last_image=last)
+    assert torch.equal(parts.images[:1], first) and torch.equal(parts.images[-1:], last)
+    assert seams == "1, 16" and "Pinned frame 16" in report
+
+
+@pytest.mark.parametrize(("frame", "start"), [(0, 0), (4, 4), (-9, 8)])
+def test_a_video_is_where_it_was_put_with_its_sound(settings, frame, start):
+    own, tone = frames(9), sound(9 / 8)
+    _, parts, _, _ = animate(video(own, 8, tone), settings, frame=frame)
+    assert torch.equal(parts.images[start : start + 9], own)
+    heard, first = parts.audio["waveform"], start * RATE // 8
+    ours = tone["waveform"]
+    assert heard.shape[-1] == 17 * RATE // 8
+    assert torch.equal(heard[..., first : first + ours.shape[-1]], ours)
+    assert not heard[..., :first].any() and not heard[..., first + ours.shape[-1] :].any()
+
+
+def test_a_latent_made_here_is_not_encoded_again(settings, vae):
+    own = latent(3)
+    whole, parts, _, _ = animate(own, settings)
+    assert torch.equal(whole["samples"][:, :, :3], own["samples"])
+    assert torch.equal(parts.images[:9], read_footage(own, vae, 8.0).frames_FHWC)
+
+
+def test_a_video_of_another_rate_takes_the_models(settings):
+    own = frames(9)
+    _, parts, _, report = animate(video(own, 24), settings)
+    assert parts.frame_rate == 8 and len(parts.images) == 17
+    assert torch.equal(parts.images[:3], own[[0, 3, 6]])
+    assert "The clip was changed from 24 to 8 fps: of its 9 frames, the nearest in time" in report
+
+
+def test_an_image_is_brought_to_the_grid_or_to_the_size_asked_for(settings):
+    odd = torch.rand(1, 50, 70, 3)
+    _, parts, _, report = animate(odd, settings, seconds=0.5)
+    assert parts.images.shape == (5, 48, 64, 3) and "Scaled from 70x50 to 64x48" in report
+    _, parts, _, _ = animate(odd, settings, seconds=0.5, height=32)
+    assert parts.images.shape == (5, 32, 48, 3)
+    _, parts, _, _ = animate(odd, settings, seconds=0.5, width=64, height=32)
+    assert parts.images.shape == (5, 32, 64, 3)
+
+
+def test_what_is_held_for_a_while_or_in_part_is_not_pasted(settings):
+    image = frames(1)
+    _, weak, seams, _ = animate(image, settings, strength=0.5)
+    assert not torch.equal(weak.images[:1], image) and seams == ""
+    mask = torch.zeros(1, 32, 32)
+    mask[:, :, :16] = 1
+    _, part, seams, report = animate(image, settings, mask=mask)
+    assert not torch.equal(part.images[:1], image) and seams == "" and "in part" in report
+
+
+def test_pins_a_sampler_and_finish_video_are_the_same(settings, model, vae, prompts):
+    image, canvas = frames(1), {"samples": torch.zeros(1, 16, 5, 4, 4), "video_fps": 8.0}
+    whole, parts, seams, _ = animate(image, settings)
+    pinned, report, plan = PinFrames.execute(canvas, vae, image, 0, 1.0, "crop").args
+    sigmas = Sampling.of(settings, 3).sigmas(pinned["samples"])
+    state = StartDenoising.execute(model, *prompts, pinned, sigmas, 3, 2.0, "euler", "").args[0]
+    (done,) = FinishDenoising.execute(state).args
+    again, clip, edges, words = FinishVideo.execute(done, plan).args
+    assert torch.equal(again["samples"], whole["samples"]) and edges == seams and words == report
+    assert torch.equal(clip.get_components().images, parts.images)
+
+
+def test_a_still_that_fills_a_latent_frame_is_not_pasted_over_it(vae):
+    canvas = {"samples": torch.zeros(1, 16, 5, 4, 4), "video_fps": 8.0}
+    pinned, _, plan = PinFrames.execute(canvas, vae, frames(1), 8, 1.0, "crop").args
+    made = {"samples": torch.randn(1, 16, 5, 4, 4)}
+    whole, clip, seams, _ = FinishVideo.execute(made, plan).args
+    assert torch.equal(whole["samples"], made["samples"]) and seams == "8, 9"
+    assert torch.equal(clip.get_components().images[8:9], frames(1))
+    assert not torch.equal(pinned["samples"][:, :, 2], made["samples"][:, :, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seconds": 0.0}, "Setting seconds is 0; need more than 0"),
+        ({"seconds": -1.0}, "Setting seconds is -1; need more than 0"),
+        ({"seconds": 0.1}, "Setting seconds is 0.1, 1 frame at 8 fps, and 2 are given"),
+        ({"frame": 17}, "Setting frame is 17 for 1 image; a clip of 17 frames takes 0 to 16"),
+        ({"frame": 16}, "Setting frame pins 16 where 16 is pinned already"),
+        ({"width": 50}, "Setting width is 50 pixels; need a multiple of 16, or 0"),
+        ({"strength": 0.0}, "Setting strength is 0"),
+        ({"fit": "bent"}, "Setting fit is 'bent'; need one of crop, pad, stretch"),
+        ({"mask": torch.ones(1, 10, 32)}, "The mask is 32x10 and the image 32x32"),
+        ({"generate_fps": -8.0}, "Setting generate_fps is -8"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(settings, changes, words):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as told:
+        animate(frames(1), {**settings, "last_image": frames(1)}, **changes)
+    assert words in str(told.value)
+
+
+def test_a_plan_is_for_one_clip(vae):
+    canvas = {"samples": torch.zeros(2, 16, 5, 4, 4)}
+    pinned, _, plan = PinFrames.execute(canvas, vae, frames(1), 0, 1.0, "crop").args
+    with pytest.raises(ValueError, match="a batch of 2 clips; a plan is for one"):
+        FinishVideo.execute(pinned, plan)
