@@ -125,37 +125,14 @@ def hints(
         yield reduce(torch.add, parts)
 
 
-def split_by_mask(video_BCFHW: Tensor, mask_B1FHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The inactive and the reactive pixels of a video in -1..1, grey (0) where not their own.
-
-    The mask is 1 where to generate: there pixels are reactive. Both are to be encoded by the VAE.
-    """
-    return video_BCFHW * (1 - mask_B1FHW), video_BCFHW * mask_B1FHW
-
-
-def control_channels(inactive_BCTHW: Tensor, reactive_BCTHW: Tensor, mask_B1FHW: Tensor) -> Tensor:
+def control_channels(inactive_BCTHW: Tensor, reactive_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
     """The channels of a control, (B, 2C + 64, T, H, W), 96 of them for Wan's latents.
 
-    The latents are normalised per channel. The mask is of the video's pixels, 1 where to generate:
-    F = 1 + 4 (T - 1) frames of 8 H rows and 8 W columns. Latent frames get the mask of their
-    nearest pixel frame, as the weights were trained: the first gets frame 1's, not frame 0's.
+    The latents are normalised per channel: of the video with grey where it is to be generated, and
+    where it is not. The mask says of each cell what all of its pixels are, 1 to be generated.
+    Latent frames get the mask of their nearest pixel frame, as the weights were trained: the first
+    gets frame 1's, not frame 0's.
     """
-    T, H, W = check_latents(inactive_BCTHW, reactive_BCTHW)
-    needed = (1 + FRAMES * (T - 1), CELL * H, CELL * W)
-    if mask_B1FHW.shape[1] != 1 or mask_B1FHW.shape[2:] != needed:
-        raise ValueError(
-            f"Got a mask {tuple(mask_B1FHW.shape)} for latents of {T} frames, {H}x{W}; need one"
-            f" channel of {needed[0]} frames, {needed[1]}x{needed[2]} pixels."
-        )
-    rows = mask_B1FHW.squeeze(1).unflatten(2, (H, CELL)).unflatten(4, (W, CELL))
-    planes = rows.permute(0, 3, 5, 1, 2, 4).flatten(1, 2)  # (B, 64, F, H, W), rows first
-    return join_channels(inactive_BCTHW, reactive_BCTHW, planes)
-
-
-def control_channels_of_cells(
-    inactive_BCTHW: Tensor, reactive_BCTHW: Tensor, mask_B1THW: Tensor
-) -> Tensor:
-    """`control_channels` for a mask on the latent grid, which says what all of its pixels are."""
     cells = check_latents(inactive_BCTHW, reactive_BCTHW)
     if mask_B1THW.shape[1] != 1 or mask_B1THW.shape[2:] != cells:
         raise ValueError(
@@ -163,19 +140,9 @@ def control_channels_of_cells(
             " need one channel of as many."
         )
     frames = mask_B1THW.repeat_interleave(FRAMES, dim=2)[:, :, FRAMES - 1 :]
-    planes = frames.expand(-1, CELL**2, -1, -1, -1)
-    return join_channels(inactive_BCTHW, reactive_BCTHW, planes)
-
-
-def references_first(control_BCTHW: Tensor, references_BCTHW: Tensor) -> Tensor:
-    """A control that begins with pictures of what shall appear, one latent frame each.
-
-    `references_BCTHW` are their latents, normalised; the video has to be made as many latent
-    frames longer, which are cut off before it is decoded.
-    """
-    channels = control_BCTHW.shape[1] - references_BCTHW.shape[1]
-    first = F.pad(references_BCTHW, (0, 0, 0, 0, 0, 0, 0, channels))
-    return torch.cat((first.expand(len(control_BCTHW), -1, -1, -1, -1), control_BCTHW), dim=2)
+    planes = frames.to(inactive_BCTHW).expand(len(inactive_BCTHW), CELL**2, -1, -1, -1)
+    planes = F.interpolate(planes, size=cells, mode="nearest-exact")
+    return torch.cat((inactive_BCTHW, reactive_BCTHW, planes), dim=1)
 
 
 def check_latents(inactive_BCTHW: Tensor, reactive_BCTHW: Tensor) -> torch.Size:
@@ -186,11 +153,3 @@ def check_latents(inactive_BCTHW: Tensor, reactive_BCTHW: Tensor) -> torch.Size:
             f" {tuple(reactive_BCTHW.shape)}; need (B,C,T,H,W), the same for both."
         )
     return inactive_BCTHW.shape[2:]
-
-
-def join_channels(inactive_BCTHW: Tensor, reactive_BCTHW: Tensor, planes_BMFHW: Tensor) -> Tensor:
-    """Latents and the planes of a mask of all pixel frames, (B,C,T,H,W)."""
-    size = inactive_BCTHW.shape[2:]
-    planes = F.interpolate(planes_BMFHW.to(inactive_BCTHW), size=size, mode="nearest-exact")
-    planes = planes.expand(len(inactive_BCTHW), -1, -1, -1, -1)
-    return torch.cat((inactive_BCTHW, reactive_BCTHW, planes), dim=1)

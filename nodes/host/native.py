@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...models.config import TransformerConfig
 from ...models.timeline import pixel_frames
-from ...models.vace import CELL, control_channels_of_cells
+from ...models.vace import CELL, control_channels
 from ..clips import check_channels
 from .duck import decode_frames, encode_frames, spatial_stride
 from .shown import MASK_PLANES, Shown, left_free, noting, without
@@ -236,7 +236,7 @@ def known_entries(
             images.put_planes(planes)
         return dict(zip(CONCAT, (clip, planes), strict=True))
     grey = greyed(vae, latent_BCTHW[:1], torch.zeros_like(known_B1THW[:1])).expand_as(clip)
-    control = control_channels_of_cells(clip, grey, unknown_B1THW)
+    control = control_channels(clip, grey, unknown_B1THW)
     frames, planes = control.split((2 * clip.shape[1], CELL**2), dim=1)
     return dict(zip(VACE, ([frames], [planes], [1.0]), strict=True))
 

@@ -10,13 +10,7 @@ from patchdit.models.checkpoints import in_diffusers
 from patchdit.models.config import TransformerConfig
 from patchdit.models.patches import patchify
 from patchdit.models.transformer import PatchDiT
-from patchdit.models.vace import (
-    Control,
-    control_channels,
-    control_channels_of_cells,
-    references_first,
-    split_by_mask,
-)
+from patchdit.models.vace import Control, control_channels
 
 # A head of 16 splits into 8/4/4. Hints after layers 0 and 2 of 4.
 TINY = TransformerConfig(
@@ -204,39 +198,14 @@ def official_planes(mask_FHW, frames):
 def test_channels_are_latents_and_the_pixels_of_the_mask():
     torch.manual_seed(2)
     inactive, reactive = torch.randn(2, 16, 3, 2, 3), torch.randn(2, 16, 3, 2, 3)
-    mask = (torch.rand(2, 1, 9, 16, 24) > 0.5).float()
+    mask = (torch.rand(2, 1, 3, 2, 3) > 0.5).float()
     out = control_channels(inactive, reactive, mask)
     assert out.shape == (2, 96, 3, 2, 3)
     assert torch.equal(out[:, :16], inactive) and torch.equal(out[:, 16:32], reactive)
-    for item, planes in zip(mask, out[:, 32:], strict=True):
+    frames = [0, *(1 + i // 4 for i in range(8))]  # the latent frame of each pixel frame
+    pixels = mask[:, :, frames].repeat_interleave(8, 3).repeat_interleave(8, 4)
+    for item, planes in zip(pixels, out[:, 32:], strict=True):
         assert torch.equal(planes, official_planes(item[0], 3))
-
-
-def test_a_mask_of_cells_is_the_mask_of_their_pixels():
-    torch.manual_seed(3)
-    inactive, reactive = torch.randn(1, 16, 5, 2, 3), torch.randn(1, 16, 5, 2, 3)
-    cells = (torch.rand(1, 1, 5, 2, 3) > 0.5).float()
-    frames = [0, *(1 + i // 4 for i in range(16))]  # the latent frame of each pixel frame
-    pixels = cells[:, :, frames].repeat_interleave(8, 3).repeat_interleave(8, 4)
-    ours = control_channels_of_cells(inactive, reactive, cells)
-    assert torch.equal(ours, control_channels(inactive, reactive, pixels))
-
-
-def test_a_video_splits_into_what_to_keep_and_what_to_change():
-    video = torch.rand(1, 3, 5, 8, 8) * 2 - 1
-    mask = torch.ones(1, 1, 5, 8, 8)
-    mask[:, :, 0] = 0
-    inactive, reactive = split_by_mask(video, mask)
-    assert torch.equal(inactive[:, :, 0], video[:, :, 0]) and not inactive[:, :, 1:].any()
-    assert torch.equal(reactive[:, :, 1:], video[:, :, 1:]) and not reactive[:, :, 0].any()
-    assert torch.equal(inactive + reactive, video)
-
-
-def test_references_come_first_with_nothing_to_change_and_nothing_to_generate():
-    control, pictures = torch.randn(2, 96, 3, 2, 2), torch.randn(1, 16, 2, 2, 2)
-    out = references_first(control, pictures)
-    assert torch.equal(out[:, :, 2:], control)
-    assert torch.equal(out[1:, :16, :2], pictures) and not out[:, 16:, :2].any()
 
 
 def test_bad_input_is_one_sentence():
@@ -261,15 +230,11 @@ def test_bad_input_is_one_sentence():
         (lambda: PatchDiT(replace(TINY, vace_blocks=3)), "4 layers with 3 VACE blocks"),
         (lambda: PatchDiT(replace(TINY, vace_channels=0)), "for 0 channels"),
         (
-            lambda: control_channels(latents, latents, torch.ones(1, 1, 8, 16, 16)),
-            "need one channel of 9 frames, 16x16 pixels",
-        ),
-        (
-            lambda: control_channels_of_cells(latents, latents, torch.ones(1, 1, 9, 2, 2)),
+            lambda: control_channels(latents, latents, torch.ones(1, 1, 9, 2, 2)),
             r"latents of \(3, 2, 2\) cells",
         ),
         (
-            lambda: control_channels_of_cells(latents, latents[:, :4], torch.ones(1, 1, 3, 2, 2)),
+            lambda: control_channels(latents, latents[:, :4], torch.ones(1, 1, 3, 2, 2)),
             "the same for both",
         ),
     ]
