@@ -1,4 +1,4 @@
-"""Attention of a PatchDiT: 3-axis rotary embedding, self- and cross-attention.
+"""Attention of a PatchDiT: among tokens, by rotary positions, and to text.
 
 Shapes: B batch, L tokens, S text tokens, D width, N heads, H head size (here never rows).
 """
@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .config import TransformerConfig
+from .rotary import rotate
 
 Attention = Callable[..., Tensor]  # (q_BNLH, k_BNSH, v_BNSH, mask=None) -> BNLH
 
@@ -34,13 +36,6 @@ class KeysValues(NamedTuple):
 
     k_BNSH: Tensor
     v_BNSH: Tensor
-
-
-class Rotary(NamedTuple):
-    """Angles of the tokens as tables that broadcast over (B,L,N,H): cosine, and signed sine."""
-
-    cos: Tensor
-    sin: Tensor  # minus sine at even, plus sine at odd places of a head
 
 
 def sdpa(q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -71,7 +66,7 @@ def attend_by(backend: SDPBackend, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tenso
 
 def may_measure(q_BNLH: Tensor, k_BNSH: Tensor) -> bool:
     """Whether the backend is ours to choose, and worth it: not in training, graphs or small."""
-    if torch.compiler.is_compiling() or torch.are_deterministic_algorithms_enabled():
+    if is_compiling() or torch.are_deterministic_algorithms_enabled():
         return False
     if torch.is_grad_enabled() and q_BNLH.requires_grad:
         return False
@@ -122,37 +117,6 @@ def least_seconds(work: Callable[[], object], device: torch.device) -> float:
     return min(times[1:])
 
 
-def angle_dtype(device: torch.device) -> torch.dtype:
-    """float64 for sines of large angles, as the reference does, where the device has it."""
-    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
-
-
-def rotary_tables(positions_BL3: Tensor, head_width: int, theta: float = 10000.0) -> Rotary:
-    """Rotary tables of tokens at integer (t,h,w) positions, (B,L,3) or (L,3); any integer is valid.
-
-    Height and width get head_width // 6 pairs each, time the rest (44/42/42 values of 128).
-    RoFormer (arXiv:2104.09864) eq. 34 along each axis, over neighbouring pairs of values.
-    """
-    dtype = angle_dtype(positions_BL3.device)
-    side = 2 * (head_width // 6)
-    angles = []
-    for axis, width in enumerate((head_width - 2 * side, side, side)):
-        places = torch.arange(0, width, 2, device=positions_BL3.device, dtype=dtype)
-        frequencies = theta ** (-places / max(width, 1))
-        angles.append(positions_BL3[..., axis, None].to(dtype) * frequencies)
-    angle = torch.cat(angles, dim=-1).unsqueeze(-2)  # (B,L,1,H/2)
-    cos, sin = angle.cos().float(), angle.sin().float()
-    return Rotary(
-        torch.stack((cos, cos), dim=-1).flatten(-2), torch.stack((-sin, sin), dim=-1).flatten(-2)
-    )
-
-
-def rotate(x_BLNH: Tensor, rotary: Rotary) -> Tensor:
-    """Turn each pair (a,b) of a head by its angle: (a cos - b sin, b cos + a sin)."""
-    swapped = x_BLNH.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return (x_BLNH * rotary.cos).addcmul_(swapped, rotary.sin)
-
-
 def attend_by_clip(
     attention: Attention,
     q_BNLH: Tensor,
@@ -201,7 +165,7 @@ class SelfAttention(Projections):
     def forward(
         self,
         x_BLD: Tensor,
-        rotary: Rotary,
+        rotary: Tensor,
         lengths: Sequence[int],
         mask: Tensor | None = None,
         known: KeysValues | None = None,
@@ -229,7 +193,7 @@ class SelfAttention(Projections):
         out_BNLH = attend_by_clip(self.attention, q_BNLH, lengths, seen, mask)
         return self.o(out_BNLH.transpose(1, 2).flatten(2)), own
 
-    def rotated(self, x_BLD: Tensor, rotary: Rotary, dtype: torch.dtype) -> Tensor:
+    def rotated(self, x_BLD: Tensor, rotary: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,N,L,H)"""
         return rotate(self.split_heads(x_BLD), rotary).to(dtype).transpose(1, 2)
 

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, CrossAttention, KeysValues, Rotary, SelfAttention, angle_dtype
+from .attention import Attention, CrossAttention, KeysValues, SelfAttention
 from .config import TransformerConfig
+from .rotary import angle_dtype
 
 Cast = Callable[[Tensor, Tensor], Tensor]  # (parameter, like) -> the parameter on like's terms
 
@@ -142,7 +143,7 @@ class Pass:
     """What all blocks of one pass over a set of tokens share."""
 
     times: TimeTable
-    rotary: Rotary
+    rotary: Tensor  # cosine and sine of the tokens' angles
     text: TextKeysValues
     lengths: tuple[int, ...]  # tokens of each clip packed along L; one entry when unpacked
     mask: Tensor | None = None  # (B,1,L,L), true where a query sees a key

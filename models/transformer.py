@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, KeysValues, rotary_tables, sdpa
+from .attention import Attention, KeysValues, sdpa
 from .blocks import (
     Block,
     Cast,
@@ -36,6 +36,7 @@ from .blocks import (
 from .config import TransformerConfig
 from .known_tokens import run_known_apart
 from .patches import patchify, unpatchify
+from .rotary import rotary_table
 from .vace import Control, VACEBlock, hints, vace_layers
 
 
@@ -243,7 +244,7 @@ class PatchDiT(nn.Module):
         if self.config.position_features:
             x_BLD = x_BLD + self.embed_positions(tokens.positions, x_BLD)
         block_times, head_times = self.time_tables(tokens, x_BLD.dtype)
-        rotary = rotary_tables(tokens.positions, self.config.head_width)
+        rotary = rotary_table(tokens.positions, self.config.head_width)
         shared = Pass(block_times, rotary, text, tokens.lengths, mask, known, keep)
         if control is not None:
             streams = [self.embed_patches(v, self.vace_patch_embedding) for v in control.values]
