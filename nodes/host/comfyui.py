@@ -20,7 +20,6 @@ import comfy.utils
 import folder_paths
 import latent_preview
 import torch
-from comfy.cli_args import LatentPreviewMethod, args
 from comfy_api.latest import ComfyAPI, io
 from torch import Tensor
 
@@ -30,13 +29,18 @@ from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
 from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
-from .canvas_comfyui import clip_sender, heed_stop, times_stopped, was_stopped
+from .canvas_comfyui import (
+    clip_show,
+    heed_stop,
+    other_wrappers,
+    showing_clips,
+    times_stopped,
+    was_stopped,
+)
 from .comfyui_model import PatchDiTModel, PatchDiTSettings
 from .comfyui_sampling import as_denoiser
 from .comfyui_wan_load import load_wan
 from .duck import Clip, Load, Vae
-from .facts import stride_of
-from .previews import ClipShow, Colours
 
 __all__ = [
     "as_denoiser",
@@ -69,11 +73,8 @@ def make_model(network: PatchDiT, vae: VideoVAE) -> Any:
     device = comfy.model_management.unet_offload_device()
     model = PatchDiTModel(PatchDiTSettings(network.config, vae), device)
     model.diffusion_model.load_state_dict(network.state_dict(), strict=True)
-    return comfy.model_patcher.CoreModelPatcher(
-        model,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=device,
-    )
+    loads_on = comfy.model_management.get_torch_device()
+    return showing_clips(comfy.model_patcher.CoreModelPatcher(model, loads_on, device))
 
 
 def make_clip(encoder: TextEncoder, tokenizer: Tokenizer) -> Clip:
@@ -167,25 +168,16 @@ def step_reporter(
 
     Where our script plays it that is the whole clip, elsewhere core's preview of its first frame.
     """
-    send = clip_sender()
-    if send is None:
+    show = clip_show(model, total, fps)
+    if show is None:
         return core_reporter(model, total)
-    bar, clip = progress(total), ClipShow(send, clip_colours(model), total, fps, stride_of(model))
+    bar = progress(total)
 
     def report(done: int, x0_BCTHW: Tensor) -> None:
         bar(done)
-        reshape = getattr(model.model.latent_format, "latent_rgb_factors_reshape", None)
-        clip.show(done, x0_BCTHW if reshape is None else reshape(x0_BCTHW))
+        show(done, x0_BCTHW)
 
     return report
-
-
-def clip_colours(model: Any) -> Colours | None:
-    """The latent format's own; None where it has none, or the user wants no previews."""
-    latents = model.model.latent_format
-    if args.preview_method == LatentPreviewMethod.NoPreviews or latents.latent_rgb_factors is None:
-        return None
-    return latents.latent_rgb_factors, latents.latent_rgb_factors_bias
 
 
 def core_reporter(model: Any, total: int) -> Callable[[int, Tensor], None]:
@@ -208,7 +200,6 @@ PATCHES = (
     "weight_wrapper_patches",
     "hook_patches",
     "injections",
-    "wrappers",
     "model_options",
 )
 
@@ -223,6 +214,7 @@ def fingerprint(model: Any) -> str:
     weights |= {name: kept.weight for name, kept in model.backup.items() if name in weights}
     weights |= {name: kept[0] for name, kept in model.hook_backup.items() if name in weights}
     patched = {name: getattr(model, name, None) for name in PATCHES}
+    patched["wrappers"] = other_wrappers(model)
     schedule = model.get_model_object("model_sampling")
     kind = type(model.model).__qualname__
     return digest((kind, digest_weights(weights.items()), patched, schedule), sample=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...models.flow import DenoiseState
 from ...models.guidance import Denoiser
+from .canvas_comfyui import other_wrappers
 from .comfyui_model import LEVELS, RUN_CACHE, RunCache
 from .native import fill_mode, name_of, own_config
 
@@ -164,10 +165,11 @@ def one_by_one(args: dict) -> list[Tensor]:
 def warn_of_wrappers(model: Any) -> None:
     """Name wrappers that keep state over a run: N single steps then differ from one run of N."""
     kinds = comfy.patcher_extension.WrappersMP
+    others = other_wrappers(model)
     names = {
         str(name)
         for kind in (kinds.OUTER_SAMPLE, kinds.DIFFUSION_MODEL, kinds.SAMPLER_SAMPLE)
-        for name, wrappers in model.wrappers.get(kind, {}).items()
+        for name, wrappers in others.get(kind, {}).items()
         if wrappers
     }
     if names:

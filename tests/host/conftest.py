@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from patchdit.models.transformer import PatchDiT
 from patchdit.models.video_vae import VideoVAE
 
 from ..nodes.conftest import parts, weights
-from .results import Results
+from .results import Results, Tally
 from .wan_files import write_wan_files
 
 __all__ = ["parts", "weights"]  # fixtures: the tiny model of tests/nodes
@@ -157,8 +158,7 @@ def comfyui(weights, wan_weights, tmp_path_factory):
     `wan` is another, whose transformer ComfyUI also loads by itself, as tiny-wan.safetensors. The
     folders for models hold what wan_files.py writes.
     """
-    folder = find_comfyui()
-    if folder is None:
+    if find_comfyui() is None:
         pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
     base = tmp_path_factory.mktemp("comfyui")
     (base / "custom_nodes").mkdir()
@@ -168,6 +168,16 @@ def comfyui(weights, wan_weights, tmp_path_factory):
     write_wan_files(base / "models")
     network = wan_weights / blockworld.NAMES["transformer"]
     shutil.copy(network, base / "models" / "diffusion_models" / "tiny-wan.safetensors")
+    with served(base) as server:
+        yield server
+
+
+@contextmanager
+def served(base: Path) -> Iterator[ComfyUI]:
+    """A real ComfyUI with a base directory of its own; skips where there is none."""
+    folder = find_comfyui()
+    if folder is None:
+        pytest.skip("no real ComfyUI found; name one with COMFYUI_PATH")
     (base / "input").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -201,10 +211,11 @@ sys.exit(pytest.main(paths))
 """
 
 
-def run_inside(*names: str, **told: str) -> int:
-    """How many tests of tests/host/<name>.py pass in a process of ComfyUI's, which all have to.
+def run_inside(*names: str, **told: str) -> Tally:
+    """How many tests of tests/host/<name>.py pass in a process of ComfyUI's, and were skipped.
 
-    `told` are environment variables. Skips where there is no real ComfyUI, or none with pytest.
+    None may fail. `told` are environment variables. Skips where there is no real ComfyUI, or none
+    with pytest.
     """
     folder = find_comfyui()
     if folder is None:
@@ -221,16 +232,14 @@ def run_inside(*names: str, **told: str) -> int:
     if "no pytest" in done.stderr:
         pytest.skip(f"{python_of(folder)} has no pytest")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed, done.stdout[-3000:]
-    return int(passed[1])
+    return Tally.of(done.stdout)
 
 
 @dataclass(frozen=True)
 class Inside:
-    """How many tests passed in a process of ComfyUI's, and the fingerprints that they found."""
+    """What became of tests in a process of ComfyUI's, and the fingerprints that they found."""
 
-    passed: int
+    tally: Tally
     fingerprints: dict[str, str]
 
 
@@ -239,8 +248,8 @@ def inside(weights, tmp_path_factory) -> Inside:
     """What became of inside.py and inside_verbs.py there."""
     found = tmp_path_factory.mktemp("inside") / "fingerprints.json"
     told = {"PATCHDIT_WEIGHTS": str(weights), "PATCHDIT_FINGERPRINTS": str(found)}
-    passed = run_inside("inside", "inside_verbs", **told)
-    return Inside(passed, json.loads(found.read_text()))
+    tally = run_inside("inside", "inside_verbs", **told)
+    return Inside(tally, json.loads(found.read_text()))
 
 
 def wait_until_up(server: ComfyUI, seconds: float = 600) -> None:

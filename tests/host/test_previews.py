@@ -10,19 +10,48 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from .graphs import keeping
+from .graphs import keeping, node
 from .test_resume import RESUMED, tiny
 
 aiohttp = pytest.importorskip("aiohttp")
 
 EVENT, NODE, STEPS = "patchdit.preview", "7", 300
+FEW = 6  # steps
+FRAMES = 5  # latent frames of the 17 that are made
+CORES, PLAIN = "core's own preview", "plain"
 
 
-def long_run(seed: int) -> dict:
-    graph = keeping(tiny("text_to_video", STEPS), NODE)
+def long_run(seed: int, steps: int = STEPS) -> dict:
+    graph = keeping(tiny("text_to_video", steps), NODE)
     graph["4"]["inputs"] |= {"width": 128, "height": 128}
     graph["6"]["inputs"]["seed"] = seed
     graph[NODE]["inputs"]["checkpoint"] = True
+    return graph
+
+
+def core_run(kind: str, family: str, seed: int) -> dict:
+    """A MODEL of ours in a sampler of core's, patched on its way there."""
+    graph = keeping(tiny("text_to_video", FEW), NODE)
+    links = {name: graph["6"]["inputs"][name] for name in ("positive", "negative")}
+    links |= {"model": ["shift", 0], "latent_image": ["4", 0]}
+    del graph["5"], graph["6"]
+    loaded = ["1", 0]
+    if family == "wan":
+        graph["1"]["inputs"]["weights"] = "wan"
+        graph["wan"] = node("PatchDiT_LoadVideoModel", model_name="t2v.safetensors", dtype="auto")
+        loaded = ["wan", 0]
+    graph["shift"] = node("ModelSamplingSD3", model=loaded, shift=4.0)
+    schedule = dict(steps=FEW, scheduler="simple", denoise=1.0)
+    if kind == "KSampler":
+        graph[NODE] = node(kind, **links, **schedule, seed=seed, cfg=3.0, sampler_name="euler")
+        return graph
+    latent = links.pop("latent_image")
+    graph["guider"] = node("CFGGuider", **links, cfg=3.0)
+    graph["noise"] = node("RandomNoise", noise_seed=seed)
+    graph["solver"] = node("KSamplerSelect", sampler_name="dpmpp_2m")
+    graph["sigmas"] = node("BasicScheduler", model=["shift", 0], **schedule)
+    parts = {name: [name, 0] for name in ("guider", "noise", "sigmas")}
+    graph[NODE] = node(kind, **parts, sampler=["solver", 0], latent_image=latent)
     return graph
 
 
@@ -47,7 +76,7 @@ async def heard(socket, until: str) -> list[tuple[str, dict]]:
             said = json.loads(message.data)
             told.append((said["type"], said["data"]))
         else:
-            told.append(("core's own preview", {}))
+            told.append((CORES, {}))
     return told
 
 
@@ -68,12 +97,13 @@ def test_a_stopped_node_runs_anew_and_a_whole_one_does_not(comfyui):
             _, message = told[-1]
             assert (message["node"], message["prompt_id"], message["total"]) == (NODE, id, STEPS)
             assert message["image"].startswith("data:image/jpeg;base64,")
+            assert (message["frames"], message["stops"]) == (FRAMES, True)
             ask = {"prompt_id": id, "node_id": NODE}
             assert comfyui.post("patchdit/stop", ask) == {"stopping": True}
             told += await heard(socket, "execution_success")
             steps = [data["step"] for event, data in told if event == EVENT]
             assert steps[-1] < STEPS
-            assert "core's own preview" not in dict(told)
+            assert CORES not in dict(told)
             before = len(comfyui.log)
             id = queue(comfyui, 11, "stops")
             assert NODE not in cached(await heard(socket, "execution_success"))
@@ -88,9 +118,9 @@ def test_a_stopped_node_runs_anew_and_a_whole_one_does_not(comfyui):
 
 def test_others_get_cores_own_preview(comfyui):
     async def scenario():
-        async with browser(comfyui, "plain") as socket:
-            id = queue(comfyui, 12, "plain")
-            told = await heard(socket, "core's own preview")
+        async with browser(comfyui, PLAIN) as socket:
+            id = queue(comfyui, 12, PLAIN)
+            told = await heard(socket, CORES)
             comfyui.post("interrupt", {})
             comfyui.wait(id)
             assert EVENT not in dict(told)
@@ -109,6 +139,61 @@ def test_no_previews_means_no_pictures_but_still_steps(comfyui):
             assert "image" not in told[-1][1] and told[-1][1]["step"] > 0
 
     asyncio.run(scenario())
+
+
+def told_of(comfyui, graph: dict, client: str, method: str = "latent2rgb") -> list[tuple]:
+    """All that a browser hears of a run, which watches clips unless it is PLAIN."""
+
+    async def scenario():
+        async with browser(comfyui, client) as socket:
+            if client != PLAIN:
+                comfyui.post("patchdit/watch", {"client_id": client})
+            comfyui.queue(graph, client_id=client, preview_method=method)
+            return await heard(socket, "execution_success")
+
+    return asyncio.run(scenario())
+
+
+def clips(told: list[tuple[str, dict]]) -> list[dict]:
+    """What is said of a clip, each step once; also that it begins with the node and no picture."""
+    said = [data for event, data in told if event == EVENT]
+    steps = [data["step"] for data in said]
+    assert steps == sorted(set(steps)) and steps[:2] == [0, 1]
+    assert {data["node"] for data in said} == {NODE} and "image" not in said[0]
+    assert {data["total"] for data in said} == {FEW}
+    return said
+
+
+def test_a_run_of_ours_is_told_of_once(comfyui):
+    """By our sampler; the wrapper that shows other samplers' runs is not warned of either."""
+    before = len(comfyui.log)
+    first, *others = clips(told_of(comfyui, long_run(14, FEW), "ours"))
+    assert first["stops"] and {data["frames"] for data in others} == {FRAMES}
+    assert "start afresh" not in comfyui.log[before:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "fps"),
+    [("KSampler", "ours", 8), ("SamplerCustomAdvanced", "ours", 8), ("KSampler", "wan", 16)],
+)
+def test_all_frames_show_on_cores_samplers_too(comfyui, kind, family, fps):
+    """Core's own callback is called as well: SamplerCustomAdvanced has its second output of it."""
+    told = told_of(comfyui, core_run(kind, family, 15), "core")
+    first, *others = clips(told)
+    assert not first["stops"] and {data["frames"] for data in others} == {FRAMES}
+    assert {data["seconds"] for data in others} == {4 / fps}
+    assert CORES in dict(told)
+
+
+def test_cores_samplers_show_no_clips_to_others(comfyui):
+    told = dict(told_of(comfyui, core_run("KSampler", "ours", 16), PLAIN))
+    assert EVENT not in told and CORES in told
+
+
+def test_no_previews_means_no_pictures_on_cores_samplers_either(comfyui):
+    told = told_of(comfyui, core_run("KSampler", "ours", 17), "core steps", "none")
+    assert not any("image" in data for data in clips(told))
+    assert CORES not in dict(told)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"prompt_id": 1, "node_id": []}', b"\xff"])

@@ -1,7 +1,8 @@
 /**
  * The extension: while a node denoises, the whole clip as predicted so far plays on it, with a
- * button that ends the run there. The server hears that this browser plays clips (others get
- * ComfyUI's own preview), and the view is on the node for as long as it runs.
+ * button that ends the run there. With a MODEL of our loaders core's samplers play it too, without
+ * the button, in place of core's picture of the first frame. The server hears that this browser
+ * plays clips (others get ComfyUI's own preview), and the view is on the node for as long as it runs.
  */
 
 import { api } from "../../../scripts/api.js";
@@ -30,6 +31,9 @@ app.registerExtension({
   },
 });
 
+// ComfyUI draws its picture from setup on, so this listens before it does.
+api.addEventListener("b_preview_with_metadata", keepClip);
+
 /** Say that clips play here: at the start, and again where the server was started anew. */
 async function tell() {
   const id = api.clientId;
@@ -53,7 +57,13 @@ function show(message) {
   if (!shown) begin(id, node);
   shown.id = id;
   shown.view.show(message, () => post("/patchdit/stop", { prompt_id: message.prompt_id, node_id: id }));
+  shown.view.stop.hidden = message.stops === false;
   fit();
+}
+
+/** Leave out ComfyUI's picture, of the first frame alone, on a node whose whole clip plays. */
+function keepClip(event) {
+  if (shown?.view.picture && shown.id === String(event.detail.nodeId)) event.stopImmediatePropagation();
 }
 
 function begin(id, node) {
