@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from comfy.cli_args import args
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
 from ...models.attention import sdpa
 from ...models.blocks import Block
 
+ASKED_FOR = (  # the command line's words for a backend
+    "use_split_cross_attention",
+    "use_quad_cross_attention",
+    "use_pytorch_cross_attention",
+    "use_sage_attention",
+    "use_flash_attention",
+)
+
 
 class HostAttention:
-    """Attention by the backend that the user started ComfyUI with; torch's own on a CPU.
+    """Attention by the backend that ComfyUI was started with.
+
+    On a CPU where none was asked for it is torch's: core would take its slow one that saves memory.
 
     `transformer_options` are those of the call under way, which backends and overrides read. Kept
     here, not in a context variable, so that torch.compile can follow; core's compile node leaves
@@ -25,13 +36,14 @@ class HostAttention:
 
     def __init__(self):
         self.transformer_options: dict[str, Any] = {}
+        self.asked_for = any(getattr(args, name, False) for name in ASKED_FOR)
 
     def __call__(
         self, q_BNLH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None = None
     ) -> Tensor:
         options = self.transformer_options
-        chosen = q_BNLH.device.type != "cpu" or "optimized_attention_override" in options
-        if mask is not None or not chosen:
+        chosen = self.asked_for or "optimized_attention_override" in options
+        if mask is not None or (q_BNLH.device.type == "cpu" and not chosen):
             return sdpa(q_BNLH, k_BNSH, v_BNSH, mask)
         shape = {"skip_reshape": True, "skip_output_reshape": True}
         return optimized_attention(

@@ -8,7 +8,7 @@ besides the weights.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import comfy.model_detection
@@ -30,6 +30,7 @@ from ...models.families import (
 )
 from ...models.quantised import FLOATS8, scale_name
 from ...models.tensor_files import DTYPES as STORED
+from .canvas_comfyui import showing_clips
 from .comfyui_wan import HostWan21, HostWan21Vace, HostWan22
 
 DTYPES = {  # how core's UNETLoader calls them, and the halves that it leaves to the command line
@@ -71,7 +72,7 @@ def load_wan(
     if not management.is_device_cpu(offload):
         model.to(offload)
     kind = patching.ModelPatcher if disable_dynamic else patching.CoreModelPatcher
-    patcher = kind(model, management.get_torch_device(), offload)
+    patcher = showing_clips(kind(model, management.get_torch_device(), offload))
     patcher.cached_patcher_init = (load_wan, (file, dtype))
     return patcher
 
@@ -120,13 +121,38 @@ def scaled_model(file: VideoModelFile, dtype: str, report: Report | None = None)
     """The model with 8-bit weights and their scales, in core's own layers for such."""
     if DTYPES[dtype] is not None:
         logging.info("%s stays as it is: dtype %s is not used.", file.label, dtype)
-    stored = dict(counted(read_state(file), report))
-    state, _ = comfy.utils.convert_old_quants(stored, "", metadata={})
+    state = dict(counted(read_state(file), report))
+    state, _ = comfy.utils.convert_old_quants(state, "", metadata={})
     model = model_of(settings_of(state, "auto", file.label))
-    missing, unknown = model.diffusion_model.load_state_dict(state, strict=False)
+    missing, unknown = hand_over(state, model.diffusion_model)
     check_names(f"{file.label} lacks", missing)
     check_names(f"{file.label} has unknown", unknown)
     return model
+
+
+def hand_over(state: dict[str, Tensor], network: torch.nn.Module) -> tuple[list[str], list[str]]:
+    """Move tensors into the network, and say which it lacks and which it does not know.
+
+    Part by part, and out of `state`: what core's layers convert they copy, and as stored it need
+    not be there until all is loaded.
+    """
+    missing, unknown = [], []
+    for path, part in parts_of(network):
+        names = [name for name in state if name.startswith(f"{path}.")]
+        tensors = {name.removeprefix(f"{path}."): state.pop(name) for name in names}
+        lacking, odd = part.load_state_dict(tensors, strict=False)
+        missing += [f"{path}.{name}" for name in lacking]
+        unknown += [f"{path}.{name}" for name in odd]
+    return missing, unknown + list(state)
+
+
+def parts_of(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The network's blocks and what lies beside them, which together are all of it."""
+    for name, child in network.named_children():
+        if isinstance(child, torch.nn.ModuleList):
+            yield from ((f"{name}.{index}", block) for index, block in enumerate(child))
+        else:
+            yield name, child
 
 
 def model_of(settings: Any, device: torch.device | None = None) -> Any:

@@ -63,10 +63,10 @@ FAMILIES = {  # core's settings, network, way of filling, latent channels
 }
 
 
-def make(family: str):
-    """A MODEL of core's own class with random weights."""
-    name, network, *_ = FAMILIES[family]
-    settings = getattr(comfy.supported_models, name)(dict(network))
+def make(family: str, network: dict | None = None):
+    """A MODEL of core's own class with random weights, its network as the family's if not given."""
+    name, usual, *_ = FAMILIES[family]
+    settings = getattr(comfy.supported_models, name)(dict(network or usual))
     settings.set_inference_dtype(torch.float32, None)
     with torch.random.fork_rng(), torch.inference_mode(False):
         torch.manual_seed(2)
@@ -149,7 +149,7 @@ def test_steps_one_by_one_from_a_pinned_image(case):
     length = {"length_in": "frames", "frames": FRAMES}
     canvas, *_ = execute(EmptyVideoLatent, **size, **length, vae=case.vae)
     assert canvas["samples"].shape == (1, case.channels, 3, 4, 4)
-    latent, _ = execute(PinFrames, latent=canvas, vae=case.vae, images=clip(1)[:1])
+    latent, *_ = execute(PinFrames, latent=canvas, vae=case.vae, images=clip(1)[:1])
     run = case.run(latent)
     assert case.fills == [case.fill]
     with Seen(case.model) as seen:

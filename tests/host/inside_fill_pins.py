@@ -53,7 +53,7 @@ def pinned(case, start, end):
         if count:
             images[name] = clip(1 if frame else 2)[:count]
             given = {"images": images[name], "frame": frame}
-            latent, _ = execute(PinFrames, latent=latent, vae=case.vae, **given)
+            latent, *_ = execute(PinFrames, latent=latent, vae=case.vae, **given)
     return latent, images
 
 

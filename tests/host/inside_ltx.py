@@ -184,8 +184,8 @@ def test_pins(case):
     canvas, *_ = run(EmptyVideoLatent, case, **size)
     assert canvas["samples"].shape == (1, CHANNELS, 4, ROWS, COLUMNS)
     images = clip(2)
-    first, _ = run(PinFrames, case, latent=canvas, images=images[:1])
-    both, report = run(PinFrames, case, latent=first, images=images[1:], frame=-1)
+    first, *_ = run(PinFrames, case, latent=canvas, images=images[:1])
+    both, report, _ = run(PinFrames, case, latent=first, images=images[1:], frame=-1)
     assert "Eight frames are one latent frame: frames 17 to 24 are pinned together" in report
     assert both["noise_mask"].mean((0, 1, 3, 4)).tolist() == [0, 1, 1, 0]
     still = encode_ending(case["vae"], images[1:].expand(8, -1, -1, -1))

@@ -112,8 +112,8 @@ def test_pinned_frames(model, vae, prompts):
     size = {"aspect": "width x height", "width": 32, "height": 48}
     canvas, *_ = execute(EmptyVideoLatent, **size, length_in="frames", frames=FRAMES)
     pin = {"vae": vae, "images": clip(1)[:1]}
-    latent, _ = execute(PinFrames, latent=canvas, **pin)
-    latent, _ = execute(PinFrames, latent=latent, **pin, frame=-1, strength=0.6)
+    latent, *_ = execute(PinFrames, latent=canvas, **pin)
+    latent, *_ = execute(PinFrames, latent=latent, **pin, frame=-1, strength=0.6)
     made = ksampler(model, prompts, latent)["samples"]
     assert made.isfinite().all()
     assert (made[:, :, 0] - latent["samples"][:, :, 0]).abs().max() < 1e-4

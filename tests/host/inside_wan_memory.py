@@ -1,15 +1,12 @@
-"""Wan files of 8 bits and of GGUF, and the memory that MODELs take, in a real ComfyUI's process.
+"""Wan files of 8 bits and of GGUF, and MODELs without memory, in a real ComfyUI's process.
 
 test_wan.py runs this file by ComfyUI's own Python.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import comfy.model_management
 import pytest
@@ -122,18 +119,23 @@ def test_with_next_to_no_memory_every_weight_is_cast_on_use(folder, pair, kind):
     assert apart(partly, whole) < 1e-5
 
 
-def test_gguf_as_core_runs_what_it_spells_out(folder):
-    """A Q8_0 file by our loader, against its numbers in a plain file by core's."""
-    gguf = pytest.importorskip("gguf")
+HAS_GGUF = importlib.util.find_spec("gguf") is not None  # one that is there but broken is a failure
+needs_gguf = pytest.mark.skipif(not HAS_GGUF, reason="gguf is not installed")
+
+
+def write_gguf(path, weights):
+    """A Q8_0 file of these weights; the numbers that its blocks stand for, as ours reads them."""
+    import gguf
+
     kind = gguf.GGMLQuantizationType.Q8_0
-    writer, spelled_out = gguf.GGUFWriter(folder / "t2v-gguf.gguf", "wan"), {}
-    for name, weight in weights_of(CONFIGS["t2v"]).items():
+    writer, spelled_out = gguf.GGUFWriter(path, "wan"), {}
+    for name, weight in weights.items():
         values = weight.numpy()
         if values.ndim == 2 and name.startswith("blocks."):
             blocks = gguf.quants.quantize(values, kind)
             writer.add_tensor(name, blocks, raw_dtype=kind)
             values = gguf.quants.dequantize(blocks, kind)
-            values = torch.from_numpy(values).to(torch.bfloat16).float().numpy()  # as ours does
+            values = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
         elif values.ndim == 5:  # more than fit
             writer.add_tensor(name, values.reshape(len(values), -1))
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(values.shape))
@@ -144,6 +146,13 @@ def test_gguf_as_core_runs_what_it_spells_out(folder):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return spelled_out
+
+
+@needs_gguf
+def test_gguf_as_core_runs_what_it_spells_out(folder):
+    """A Q8_0 file by our loader, against its numbers in a plain file by core's."""
+    spelled_out = write_gguf(folder / "t2v-gguf.gguf", weights_of(CONFIGS["t2v"]))
     CONFIGS.setdefault("t2v-spelled-out", CONFIGS["t2v"])
     save_file(spelled_out, folder / "t2v-spelled-out.safetensors")
     mine = LoadVideoModel.execute("t2v-gguf.gguf", "fp32").args[0]
@@ -169,53 +178,3 @@ def test_a_file_bigger_than_the_memory_is_refused_before_it_is_read(folder, monk
     needs = f"needs {end / 2**30:.1f} GB of memory and 1.0 GB are free; choose a smaller file"
     with pytest.raises(ValueError, match=needs):
         LoadVideoModel.execute("huge.safetensors", "auto")
-
-
-PEAK = """
-import sys
-from pathlib import Path
-(path, tests), sys.argv = sys.argv[1:], ["main.py", "--cpu"]
-import comfy.options
-comfy.options.enable_args_parsing()
-import comfy.cli_args
-import folder_paths
-import utils.extra_config
-sys.path.append(tests)
-import conftest  # which loads the pack as patchdit
-from patchdit.nodes.load_video import LoadVideoModel
-
-def memory(kind):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
-
-folder_paths.add_model_folder_path("diffusion_models", path)
-LoadVideoModel.execute("tiny.safetensors", "auto")  # what the first load starts up stays for good
-before = memory("VmRSS")
-model = LoadVideoModel.execute("peak.safetensors", "auto").args[0]
-weights = sum(p.nbytes for p in model.model.diffusion_model.parameters())
-print(memory("VmHWM") - before, weights)
-"""
-
-
-# glibc keeps freed buffers of up to 32 MB in the heap, with holes between: with this it gives them
-# back at once, so that the peak is what loading asked for.
-GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts the peak")
-def test_loading_takes_the_memory_of_the_weights(tmp_path):
-    """The most that a process held while it loaded 190 MB, beyond what it held before."""
-    for name, config in (("tiny", CONFIGS["t2v"]), ("peak", TransformerConfig(1024, 4096, 8, 2))):
-        state = {name: weight.half() for name, weight in PatchDiT(config).state_dict().items()}
-        save_file(state, tmp_path / f"{name}.safetensors")
-    given = str(tmp_path), str(Path(__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, *given],
-        env={**os.environ, **GIVE_BACK},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    peak, weights = map(int, done.stdout.split()[-2:])
-    assert 150e6 < weights < peak < 1.1 * weights

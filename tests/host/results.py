@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +25,25 @@ print(json.dumps({
     "platform": platform.platform(),
 }))
 """
+
+REFRESHED = "tests/host/results.json", "tests/host/object_info"  # by the run itself
+
+
+class Tally(NamedTuple):
+    """Of tests that ran in a process of ComfyUI's."""
+
+    passed: int
+    skipped: int = 0
+
+    @classmethod
+    def of(cls, output: str) -> Tally:
+        """As the last line of pytest's own says; ValueError where none passed."""
+        counts, lines = dict.fromkeys(cls._fields, 0), re.findall(r".*\d .* in [\d.]+s.*", output)
+        for count, outcome in re.findall(r"(\d+) (passed|skipped)", lines[-1] if lines else ""):
+            counts[outcome] = int(count)
+        if not counts["passed"]:
+            raise ValueError(f"No test passed there: {output[-3000:]}")
+        return cls(**counts)
 
 
 class Results:
@@ -43,7 +63,7 @@ class Results:
         self.whole = self.whole and not any(map(self.file_of, nodeids))
 
     def add(self, report: pytest.TestReport) -> None:
-        """Count a part of a test's run: each test once, with `inside` those that it ran."""
+        """Count a part of a test's run: each test once, with `inside` those that it ran there."""
         file = self.file_of(report.nodeid)
         if not file:
             return
@@ -53,9 +73,11 @@ class Results:
         if report.when == "call" or report.outcome != "passed":
             self.ran.add(report.nodeid)
             entry[report.outcome] += 1
-            inside = dict(report.user_properties).get("inside", 0)
+            inside: Any = dict(report.user_properties).get("inside")
             if inside and report.when == "call":
-                entry["inside"] = entry.get("inside", 0) + inside
+                tally = inside if isinstance(inside, Tally) else Tally(inside)
+                entry["inside"] = entry.get("inside", 0) + tally.passed
+                entry["inside_skipped"] = entry.get("inside_skipped", 0) + tally.skipped
 
     @property
     def complete(self) -> bool:
@@ -65,11 +87,12 @@ class Results:
         return self.whole and files == named and self.wanted == self.ran
 
     def write(self, comfyui: Path, python: str) -> None:
-        """results.json beside the tests: versions of the host, then the files by name."""
+        """results.json beside the tests: what ran, versions of the host, then the files by name."""
         said = subprocess.run(
             [python, "-c", VERSIONS], cwd=comfyui, capture_output=True, text=True, check=True
         )
-        found = {"date": date.today().isoformat(), **json.loads(said.stdout)}
+        ran = {"date": date.today().isoformat(), **code_of(self.folder)}
+        found = {**ran, **json.loads(said.stdout)}
         found["tests"] = {name: self.files[name] for name in sorted(self.files)}
         path = self.folder / "results.json"
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -78,3 +101,23 @@ class Results:
         """The name of a test's file if it lies in the folder; else empty."""
         file = PurePosixPath(nodeid.split("::")[0])
         return file.name if file.parent.parts[-2:] == self.folder.parts[-2:] else ""
+
+
+def code_of(folder: Path) -> dict[str, Any]:
+    """The commit that is checked out, and whether files differ from it; no commit without git.
+
+    Files that git does not know count as well: they may be code that ran.
+    """
+    top = folder.parents[1]
+    others = [f":(exclude){name}" for name in REFRESHED]
+    try:
+        commit = git(top, "rev-parse", "HEAD").strip()
+        changed = git(top, "status", "--porcelain", "--", ".", *others)
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": True}
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout

@@ -1,4 +1,4 @@
-"""Runs inside_fill*.py and inside_wan_fill.py: the verbs with Wan, HunyuanVideo and LTXV."""
+"""Runs inside_fill*.py, inside_loaders.py and inside_wan_fill.py: verbs with other MODELs."""
 
 from .conftest import run_inside
 
@@ -13,3 +13,7 @@ def test_pinned_images_are_told_as_cores_nodes_tell_them(record_property):
 
 def test_every_way_of_filling_with_our_wan(record_property):
     record_property("inside", run_inside("inside_wan_fill"))
+
+
+def test_what_cores_loaders_give(record_property):
+    record_property("inside", run_inside("inside_loaders"))

@@ -11,3 +11,7 @@ def test_wan_files_inside_the_process_of_comfyui(record_property):
 def test_how_wan_files_are_loaded_there(record_property):
     passed = run_inside("inside_wan_formats", "inside_wan_partial", "inside_wan_dynamic")
     record_property("inside", passed)
+
+
+def test_what_loading_them_takes(record_property):
+    record_property("inside", run_inside("inside_wan_peak"))

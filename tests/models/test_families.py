@@ -3,11 +3,8 @@
 import json
 import os
 import struct
-import subprocess
-import sys
 from collections import OrderedDict
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -126,71 +123,6 @@ def test_the_two_folders_of_diffusers_are_the_two_halves(shapes, tmp_path):
         write_shapes(path, {in_diffusers(k): t for k, t in shapes["wan2.1-14b"].items()})
     for folder, noise in (("transformer", "high"), ("transformer_2", "low"), ("", "high")):
         assert find_video_model(tmp_path / folder).noise == noise
-
-
-def run_alone(script, *arguments):
-    """Run a script in a process of its own: its memory is nobody else's."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, "-c", MEASURE + script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-MEASURE = """
-import json, sys, time
-from pathlib import Path
-from patchdit.models.families import find_video_model, load_video_model
-def memory(which):
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(which + ":")[1].split()[0]) * 1024
-"""
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="memory is measured through /proc"
-)
-
-
-@needs_proc
-def test_a_14b_file_is_recognised_at_once_and_in_little_memory(shapes, tmp_path):
-    path = tmp_path / "wan.safetensors"
-    write_shapes(path, shapes["wan2.1-14b"], "BF16")
-    assert path.stat().st_size > 28e9
-    seconds, grown = run_alone(
-        """
-import torch
-torch.ones(2, 2, device="meta") @ torch.ones(2, 2, device="meta")  # torch's own start
-before, start = memory("VmRSS"), time.process_time()  # other programs may be running
-find_video_model(sys.argv[1])
-print(json.dumps([time.process_time() - start, memory("VmHWM") - before]))
-""",
-        path,
-    )
-    assert seconds < 2 and grown < 200e6
-
-
-@needs_proc
-@pytest.mark.parametrize("kind", ["safetensors", "pt"])
-def test_loading_takes_the_weights_and_little_more(kind, tmp_path):
-    config = replace(SMALL, width=1024, heads=8, mlp_width=4096, layers=4, text_width=512)
-    tensors = {name: t.bfloat16() for name, t in PatchDiT(config).state_dict().items()}
-    path, size = tmp_path / f"model.{kind}", sum(t.nbytes for t in tensors.values())
-    if kind == "pt":
-        torch.save({"generator_ema": {f"model.{name}": t for name, t in tensors.items()}}, path)
-    else:
-        save_checkpoint(path, tensors)
-    assert size > 120e6
-    del tensors
-    grown, open_still = run_alone(
-        """
-file, before = find_video_model(sys.argv[1]), memory("VmRSS")
-model = load_video_model(file)
-mapped = sys.argv[1] in Path("/proc/self/maps").read_text()
-print(json.dumps([memory("VmHWM") - before, mapped]))
-""",
-        path,
-    )
-    assert not open_still
-    assert 0.95 * size <= grown <= 1.1 * size + 12e6  # the code that runs for the first time
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float16])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from patchdit.models.flow import start
 from patchdit.models.journal import Journal
@@ -15,11 +17,15 @@ from patchdit.nodes import host
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.duck import Model
+from patchdit.nodes.loop import LoopVideo
+from patchdit.nodes.pin import ImageToVideo
+from patchdit.nodes.reframe import Reframe
 from patchdit.nodes.remix import RemixVideo
 from patchdit.nodes.run_files import save_denoising
 from patchdit.nodes.sampling import advance, begin, sample
 from patchdit.nodes.steps import LoadDenoiseState
 from patchdit.nodes.stitch import StitchVideos
+from patchdit.nodes.storyboard import Shot, Storyboard
 from patchdit.nodes.types import Denoising
 from patchdit.standalone.host import InterruptProcessingException, Session, use_session
 
@@ -190,24 +196,75 @@ def settings(model, low, vae, prompts):
     }  # fmt: skip
 
 
-EXTEND = {"direction": "forwards", "from_frame": -1, "seeds": "", "drift_limit": 0.0}
-STITCH = {"fit": "crop", "crossfade": 0.0, "strength": 1.0}
-REMIX = {"strength": 1.0, "source_cfg": 1.0}
+VERBS = {  # what each is given beside the settings
+    "extend": (ExtendVideo, {"seconds": 0.5}),
+    "bridge": (StitchVideos, {"seconds": 1.0, "mode": "bridge"}),
+    "transform": (StitchVideos, {"seconds": 1.0, "mode": "transform"}),
+    "loop": (LoopVideo, {"seconds": 1.0}),
+    "reframe": (Reframe, {"width": 64, "height": 32, "feather": 0}),
+    "image": (ImageToVideo, {"seconds": 1.0}),
+    "noise": (RemixVideo, {"method": "noise", "strength": 1.0}),
+    "flow edit": (RemixVideo, {"method": "flow edit", "strength": 1.0}),
+    "storyboard": (Storyboard, {"width": 32, "height": 32, "context": 5, "negative": ""}),
+}
 
 
-@pytest.mark.parametrize("verb", ["extend", "bridge", "transform", "noise", "flow edit"])
-def test_verbs_share_their_runs(settings, calls, prompts, verb):
-    clip = torch.rand(9, 32, 32, 3)
-    if verb == "extend":
-        ExtendVideo.execute(video=clip, seconds=0.5, **settings, **EXTEND)
-    elif verb in ("bridge", "transform"):
-        pair = {"video_a": clip, "video_b": clip, "seconds": 1.0, "mode": verb}
-        StitchVideos.execute(**pair, **settings, **STITCH, positive_b=prompts[1])
-    else:
-        rest = {name: value for name, value in settings.items() if name != "generate_fps"}
-        RemixVideo.execute(video=clip, source=prompts[1], method=verb, **rest, **REMIX)
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_share_their_runs(settings, calls, prompts, parts, verb, tmp_path, monkeypatch):
+    """Two windows of the storyboard: a later shot's run is shared as well."""
+    monkeypatch.setattr(host, "journal_folder", lambda: tmp_path)
+    clip = torch.rand(1 if verb == "image" else 9, 32, 32, 3)
+    node, own = VERBS[verb]
+    given = {
+        "video": clip,
+        "video_a": clip,
+        "video_b": clip,
+        "source": prompts[1],
+        **settings,
+        **own,
+    }
+    if verb == "storyboard":
+        (first,) = Shot.execute("a ball", 1.0, "still", "cut", -1, False).args
+        (shots,) = Shot.execute("it falls", 1.0, "still", "continue", -1, False, first).args
+        given |= {"shots": shots, "clip": host.make_clip(parts.text, parts.tokenizer)}
+    sockets = node.GET_SCHEMA().inputs
+    defaults = {s.id: s.default for s in sockets if getattr(s, "default", None) is not None}
+    ids = {socket.id for socket in sockets}
+    node.execute(**{**defaults, **{name: value for name, value in given.items() if name in ids}})
     assert {name for name, _ in calls} == {"high", "low"}
     assert all((name == "high") == (timestep >= 700) for name, timestep in calls)
+    runs = sum(a == "high" and b == "low" for (a, _), (b, _) in pairwise(calls))
+    assert runs == (2 if verb == "storyboard" else 1)
+
+
+def lora_file(path, network, seed):
+    """A LoRA of rank 2 on one layer; and what it adds to the weight there."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = network.blocks[0].self_attn.q.weight
+    up, down = (torch.randn(len(weight), 2, generator=generator) for _ in "ud")
+    name = "diffusion_model.blocks.0.self_attn.q"
+    save_file({f"{name}.lora_B.weight": up, f"{name}.lora_A.weight": down.T.contiguous()}, path)
+    return up @ down.T
+
+
+def test_each_half_carries_its_own_lora(model, low, prompts, parts, tmp_path):
+    """A shared run is the high half's steps with its LoRA, then the low half's with another."""
+    with_lora, by_hand = [], []
+    for seed, half in enumerate((model, low)):
+        path = tmp_path / f"{seed}.safetensors"
+        added = lora_file(path, half.network, seed)
+        with_lora.append(host.add_lora(half, path, 0.5))
+        network = deepcopy(half.network)
+        with torch.no_grad():
+            network.blocks[0].self_attn.q.weight.add_(0.5 * added)
+        by_hand.append(host.make_model(network, parts.vae))
+    shared = finished(begun(*with_lora, prompts))
+    run = DenoiseStep.execute(begun(by_hand[0], None, prompts), 3).args[0]
+    expected = finished(replace(run, model=by_hand[1]))
+    torch.testing.assert_close(shared, expected, atol=1e-4, rtol=0)
+    others = [(model, low), (with_lora[0], low), (model, with_lora[1]), with_lora[::-1]]
+    for pair in others:
+        assert (finished(begun(*pair, prompts)) - shared).abs().max() > 1e-3
 
 
 def test_begin_takes_the_boundary_of_wan_by_default(model, low, prompts):
