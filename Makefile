@@ -1,7 +1,8 @@
 # make demo   a sentence becomes a video on this machine's CPU
 # make canvas ComfyUI's own canvas in a browser, over this pack alone
 # make test   all tests
-# make browser the canvas in a real browser (slow)
+# make smoke  the canvas in a real browser, each thing that it is for once (minutes)
+# make browser the same, everything in every way (slow)
 # make check  lint, format, types
 # make train  the small model from nothing (hours on a CPU, minutes on a GPU)
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PRESET ?= cpu
 PROMPT ?= A red ball moves right in a meadow, the camera stays still.
 
-.PHONY: demo canvas test browser check train clean
+.PHONY: demo canvas test smoke browser check train clean
 
 demo: $(VENV)/ready
 	$(BIN)/python run.py workflows/api/text_to_video.json --set "Prompt.text=$(PROMPT)" --output output
@@ -21,8 +22,12 @@ canvas: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
 
-# Needs Debian's chromium; with COMFYUI_PATH also against a real ComfyUI. Pictures of the canvas go to runs/shots.
-browser: export PATCHDIT_SCREENSHOTS ?= runs/shots
+# Both need Debian's chromium and keep pictures of the canvas in runs/shots; with COMFYUI_PATH browser
+# runs against a real ComfyUI too.
+smoke browser: export PATCHDIT_SCREENSHOTS ?= runs/shots
+smoke: $(VENV)/ready
+	$(BIN)/python -m pytest tests/browser --smoke
+
 browser: $(VENV)/ready
 	$(BIN)/python -m pytest tests/browser
 

@@ -22,6 +22,7 @@ from patchdit.locales.make_locales import (
 
 ROOT = Path(__file__).resolve().parents[1]
 NODES = [node.GET_NODE_INFO_V1() for node in node_classes()]
+ARROW = re.compile(r"→|->")
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -127,3 +128,14 @@ def test_help_in_both_languages(info):
     picture = f"{info['name']}.jpg"  # the frontend looks for it in docs/
     assert f"]({picture})" in text and f"]({picture})" in english
     assert (docs / picture).read_bytes().startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", [info["name"] for info in NODES])
+def test_help_shows_how_the_node_is_wired(name, language):
+    """In one line at least: an arrow from or to a node that is called by its name."""
+    titles = [words["display_name"] for words in stored(language, "nodeDefs.json").values()]
+    place = f"{name}.md" if language == "en" else f"{name}/{language}.md"
+    lines = (ROOT / "web" / "docs" / place).read_text(encoding="utf-8").splitlines()
+    wirings = [line for line in lines if ARROW.search(line)]
+    assert any(title in line for line in wirings for title in titles), place

@@ -123,7 +123,7 @@ def _outside(graph: Graph, folders: Folders) -> list[Problem]:
                 folders.find(str(node.values[socket.id]))
             except OutsideError as error:
                 text = f"{node}: {error}"
-                problems.append(Problem(node.id, socket.id, "value_not_in_list", text))
+                problems.append(Problem(node.id, socket.id, "custom_validation_failed", text))
     return problems
 
 

@@ -1,7 +1,7 @@
 """Chromium on a canvas of this pack: that of a real ComfyUI, where one is found, and our own.
 
-Every test runs on each host in both renderers of nodes. PATCHDIT_SCREENSHOTS names a folder that
-keeps a picture of the canvas after every test.
+Every test runs on each host in both renderers of nodes, with --smoke only what smoke.py names.
+PATCHDIT_SCREENSHOTS names a folder that keeps a picture of the canvas after every test.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pytest
 from ..host.conftest import ComfyUI, comfyui, parts, wan_weights, weights
 from ..host.template_files import write_upscaler, write_wan_template_files
 from .page import PATIENCE, ROOT, keep_picture, opened
+from .smoke import chosen
 
 __all__ = ["comfyui", "parts", "wan_weights", "weights"]  # fixtures of the tests of the host
 
@@ -36,6 +37,16 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--smoke", action="store_true", help="only what tests/browser/smoke.py names")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--smoke"):
+        items[:], left_out = chosen(items)
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NODES = asyncio.run(PatchDiTExtension().get_node_list())
 INFOS = sorted((ROOT / "tests" / "host" / "object_info").glob("*.json"))
 OURS = ("python_module",)  # where the class was found, which is the host's business
+FOLDED = {  # behind "advanced inputs", wherever a node has them
+    *("solver", "shift", "seeds", "model_low", "boundary", "checkpoint", "dtype", "half"),
+    *("window", "context", "generate_fps", "crossfade", "feather", "source_cfg", "batch_size"),
+    *("any_model", "brush"),
+}
+PLAIN = {  # what nobody can do without, or tries first
+    *("model", "positive", "negative", "vae", "latent", "video", "seed", "steps", "cfg"),
+    *("prompt", "seconds", "width", "height", "strength", "direction", "mode", "weights"),
+}
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
@@ -29,6 +38,15 @@ def test_a_node_explains_itself(node):
     assert untold == []
     assert all(info["output_tooltips"]) and len(info["output_tooltips"]) == len(info["output"])
     assert (ROOT / "web" / "docs" / f"{info['name']}.md").read_text().startswith("# ")
+
+
+def test_what_few_need_is_folded_away_and_nothing_else():
+    told: dict[str, set[bool]] = {}
+    for node in NODES:
+        for socket in node.GET_SCHEMA().inputs:
+            told.setdefault(socket.id, set()).add(bool(socket.as_dict().get("advanced")))
+    assert {name for name, kinds in told.items() if kinds == {True}} >= FOLDED
+    assert {name for name, kinds in told.items() if kinds == {False}} >= PLAIN
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)

@@ -134,6 +134,22 @@ LOADERS = {  # the widget that names a file, and the folder that the file goes t
     "UpscaleModelLoader": ("model_name", "upscale_models"),
 }
 
+NEGATIVE = (  # what Wan's authors give with their weights
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，"
+    "低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，"
+    "毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
+
+@pytest.mark.parametrize("path", WAN, ids=lambda path: path.stem)
+def test_wan_is_told_what_it_is_always_told_to_avoid(path):
+    prompt = json.loads((FOLDER / "api" / path.name).read_text(encoding="utf-8"))
+    wired = [node["inputs"] for node in prompt.values() if "negative" in node["inputs"]]
+    sources = [prompt[inputs["negative"][0]] for inputs in wired]
+    assert sources and all(source["inputs"]["text"] == NEGATIVE for source in sources)
+    prompts = [prompt[inputs["positive"][0]]["inputs"]["text"] for inputs in wired]
+    assert NEGATIVE not in prompts
+
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_a_template_says_where_its_files_come_from(path, node_classes):

@@ -30,10 +30,10 @@ def refusal(base, prompt, **more):
         (node("Number", value=1), "required_input_missing", "lacks its input 'steps'"),
         (node("Add", a=["9", 0]), "bad_linked_input", "node 9, which is not in the workflow"),
         (node("LoadVideo", file="none.mp4"), "custom_validation_failed", "no video"),
-        (node("LoadVideo", file="../../a.mp4"), "value_not_in_list", "no path inside a folder"),
-        (node("LoadVideo", file="../a.mp4 [output]"), "value_not_in_list", "no path inside"),
-        (node("LoadImage", image="/etc/passwd"), "value_not_in_list", "no path inside a folder"),
-        (node("LoadImage", image="a\0b.png"), "value_not_in_list", "no path inside a folder"),
+        (node("LoadVideo", file="../../a.mp4"), "custom_validation_failed", "no path inside"),
+        (node("LoadVideo", file="../a.mp4 [output]"), "custom_validation_failed", "no path inside"),
+        (node("LoadImage", image="/etc/passwd"), "custom_validation_failed", "no path inside"),
+        (node("LoadImage", image="a\0b.png"), "custom_validation_failed", "no path inside"),
     ],
 )
 def test_a_defect_is_told_at_its_node(tmp_path, entry, kind, sentence):
