@@ -44,7 +44,7 @@ def loss(bench: Bench, clip: Filmed, place: int, number: int) -> float:
         **defaults(EmptyVideoLatent) | size | {"length_in": "frames", "frames": FRAMES}
     ).args
     pin = {"latent": canvas, "vae": bench.vae, "images": image_1HWC, "frame": place}
-    latent, _ = PinFrames.execute(**defaults(PinFrames) | pin).args
+    latent, *_ = PinFrames.execute(**defaults(PinFrames) | pin).args
     asked = {"cfg": defaults(StartDenoising)["cfg"], **bench.sampling(describe(clip.scene), number)}
     sampling = Sampling(bench.model, **asked)
     run = begin(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import cos, pi
 
 import torch
@@ -94,35 +93,73 @@ def alike(one_HWC: Tensor, other_HWC: Tensor) -> Tensor:
     return torch.exp(-((around_HW / SAME) ** 2)).unsqueeze(-1)
 
 
+class Reel:
+    """The frames that a latent decodes to, in one pass; those that were let go are gone."""
+
+    def __init__(self, made: Made, decode: Decode):
+        self.latent_1CTHW = made.latent_1CTHW
+        self._frames = decoded_frames(made, decode)
+        self._held: dict[int, Tensor] = {}
+        self._next, self._begin = 0, 0
+
+    def frame(self, at: int) -> Tensor | None:
+        """Frame `at` (H,W,C); None where the latent ends before it."""
+        while self._next <= at:
+            frame_HWC = next(self._frames, None)
+            if frame_HWC is None:
+                return None
+            if self._next >= self._begin:
+                self._held[self._next] = frame_HWC
+            self._next += 1
+        return self._held[at]
+
+    def let_go(self, begin: int) -> None:
+        """Frames before `begin` are asked for no more."""
+        self._begin = max(self._begin, begin)
+        for at in [at for at in self._held if at < begin]:
+            del self._held[at]
+
+    def serves(self, made: Made) -> bool:
+        """Whether a piece can go on with this reel."""
+        return self.latent_1CTHW is made.latent_1CTHW and made.first > self._begin
+
+
 def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
-    """The clip as chunks_FHWC, decoded as it goes."""
+    """The clip as chunks_FHWC, decoded as it goes; pieces of one latent in a row are one pass."""
+    reel: Reel | None = None
     for piece in pieces:
         if isinstance(piece, Given):
             if piece.frames:
                 yield piece.frames_FHWC
         else:
-            yield from play_made(piece, decode)
+            if reel is None or not reel.serves(piece):
+                reel = Reel(piece, decode)
+            yield from play_made(piece, reel)
 
 
-def play_made(made: Made, decode: Decode) -> Iterator[Tensor]:
+def play_made(made: Made, reel: Reel) -> Iterator[Tensor]:
     """A made piece as chunks_FHWC."""
-    whole = mended(made, decode)
+    whole = mended(made, reel)
     if made.shown is not None:
         whole = between(whole, made.shown, made.before_HWC, made.after_HWC)
     for i, frame_HWC in enumerate(whole):
         yield keep(frame_HWC, made, i)[None]
 
 
-def mended(made: Made, decode: Decode) -> Iterator[Tensor]:
+def mended(made: Made, reel: Reel) -> Iterator[Tensor]:
     """The decoded frames_HWC of a piece with the fading residuals of its neighbours."""
-    trail, lead = trailing(made, decode), None
-    for i, frame_HWC in enumerate(decoded_frames(made, decode), -made.first):
-        if i == made.count:
+    reel.let_go(made.first - 1)
+    lead, trail, reach = None, {}, min(made.fade, made.count)
+    if made.before_HWC is not None and made.first:
+        frame_HWC = reel.frame(made.first - 1)
+        lead = None if frame_HWC is None else Residual(made.before_HWC - frame_HWC, frame_HWC)
+    for i in range(made.count):
+        if i == made.count - reach:
+            trail = trailing(made, reel)
+        frame_HWC = reel.frame(made.first + i)
+        if frame_HWC is None:
             return
-        if i == -1 and made.before_HWC is not None:
-            lead = Residual(made.before_HWC - frame_HWC, frame_HWC)
-        if i < 0:
-            continue
+        reel.let_go(made.first + i)
         whole_HWC = frame_HWC + trail.get(i, 0)
         if lead is not None and (weight := fading(made, i + 1)):
             lead = lead.carried_to(frame_HWC, seam=i == 0)
@@ -130,16 +167,18 @@ def mended(made: Made, decode: Decode) -> Iterator[Tensor]:
         yield whole_HWC.clamp(0, 1)
 
 
-def trailing(made: Made, decode: Decode) -> dict[int, Tensor]:
+def trailing(made: Made, reel: Reel) -> dict[int, Tensor]:
     """What the frame after a piece adds to its last frames_HWC, by their numbers."""
     if made.after_HWC is None:
         return {}
-    reach, end = min(made.fade, made.count), made.first + made.count
-    last = list(islice(decoded_frames(made, decode), end - reach, end + 1))
-    if len(last) <= reach:  # the latent ends before the frame after
+    end = made.first + made.count
+    after_HWC = reel.frame(end)
+    if after_HWC is None:  # the latent ends before the frame after
         return {}
-    added, residual = {}, Residual(made.after_HWC - last[-1], last[-1])
-    for distance, frame_HWC in enumerate(reversed(last[:-1]), 1):
+    added, residual = {}, Residual(made.after_HWC - after_HWC, after_HWC)
+    for distance in range(1, min(made.fade, made.count) + 1):
+        frame_HWC = reel.frame(end - distance)
+        assert frame_HWC is not None  # it is before the frame after
         residual = residual.carried_to(frame_HWC, seam=distance == 1)
         added[made.count - distance] = fading(made, distance) * residual.lost_HWC
     return added

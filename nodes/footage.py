@@ -117,22 +117,22 @@ def check_rate(name: str, fps: float) -> float:
     return fps
 
 
-def check_frames(frames_FHWC: Tensor) -> None:
-    """ValueError unless they are one frame of RGB or more, of numbers."""
+def check_frames(frames_FHWC: Tensor, name: str = "The video") -> None:
+    """ValueError, which calls them `name`, unless they are one frame of RGB or more, of numbers."""
     shape = tuple(frames_FHWC.shape)
     if shape[:1] == (0,):
-        raise ValueError("The video has no frames; need at least one.")
+        raise ValueError(f"{name} has no frames; need at least one.")
     if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
         raise ValueError(
-            f"The video is {shape} (frames, height, width, channels); need three channels."
+            f"{name} is {shape} (frames, height, width, channels); need three channels."
         )
     if not frames_FHWC.is_floating_point():
         raise ValueError(
-            f"The video holds {frames_FHWC.dtype} values; need colours from 0 to 1 as floats."
+            f"{name} holds {frames_FHWC.dtype} values; need colours from 0 to 1 as floats."
         )
     if not frames_FHWC.isfinite().all():
         raise ValueError(
-            "The video holds values that are not numbers (NaN or infinite); the node that made it"
+            f"{name} holds values that are not numbers (NaN or infinite); the node that made it"
             " went wrong."
         )
 

@@ -1,38 +1,14 @@
-"""EmptyVideoLatent: the size and length of a video that is still to be made.
-
-B batch, C channels, T/H/W latent frames/rows/columns.
-"""
+"""EmptyVideoLatent: the size and length of a video that is still to be made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 
-from ..models.timeline import STRIDE
 from ..models.video_vae import nearest_valid
-from . import host
 from .api import io
 from .aspects import ASPECTS, CUSTOM, ratio_of
-from .clips import DEFAULT_FPS, FPS, frames_for, latent_length
-from .footage import grid_of
-from .host.duck import temporal_stride
-
-LARGEST = 2**29  # values of one latent: 2 GiB of float32
-
-
-@dataclass(frozen=True)
-class Cells:
-    """What a latent is made of: channels, pixels and frames of a cell, pixels across a token."""
-
-    channels: int = 16
-    stride: int = 8
-    grid: int = 16
-    frames: int = STRIDE
-
-
-USUAL = Cells()  # of Blockworld and Wan 2.1
+from .canvas import USUAL, Cells, cells_of, latent_shape
+from .clips import DEFAULT_FPS, FPS, frames_for
 
 
 class EmptyVideoLatent(io.ComfyNode):
@@ -124,17 +100,6 @@ class EmptyVideoLatent(io.ComfyNode):
         return io.NodeOutput(latent, frames, fps)
 
 
-def cells_of(vae: Any) -> Cells:
-    """What latents of a VAE are made of; ValueError for one that is not for video."""
-    stride, channels = host.spatial_stride(vae), host.latent_channels(vae)
-    if channels is None:
-        raise ValueError(
-            f"The VAE, {type(vae).__name__}, does not say how many channels its latents have;"
-            " connect one from Load Video VAE, Load Blockworld or core's Load VAE."
-        )
-    return Cells(channels, stride, grid_of(vae), temporal_stride(vae))
-
-
 def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tuple[int, int]:
     """Width and height in pixels; a named aspect takes the smaller of the two as short side."""
     ratio = ratio_of(aspect)
@@ -150,21 +115,3 @@ def frame_size(aspect: str, width: int, height: int, cells: Cells = USUAL) -> tu
     short, unit = min(width, height), min(ratio)
     width, height = (cells.grid * round(short * side / unit / cells.grid) for side in ratio)
     return width, height
-
-
-def latent_shape(
-    width: int, height: int, frames: int, batch: int, cells: Cells = USUAL
-) -> tuple[int, ...]:
-    """(B, C, T, H, W) of a latent for that video; ValueError if it would not fit in memory."""
-    if batch < 1:
-        raise ValueError(f"A batch has at least one video; got {batch}.")
-    rows, columns = height // cells.stride, width // cells.stride
-    shape = (batch, cells.channels, latent_length(frames, cells.frames), rows, columns)
-    values = torch.Size(shape).numel()
-    if values > LARGEST:
-        raise ValueError(
-            f"A batch of {batch} at {width}x{height} and {frames} frames needs a latent of"
-            f" {values * 4 / 2**30:.0f} GiB; at most {LARGEST * 4 // 2**30}: make fewer, smaller"
-            " or shorter videos."
-        )
-    return shape

@@ -13,7 +13,6 @@ from .sockets import (
     low_inputs,
     sampling_inputs,
     verb_outputs,
-    window_inputs,
 )
 from .types import PlanWire
 from .verbs import Sampling, clip_of, finish_plan, journaled
@@ -50,7 +49,7 @@ def place_inputs() -> list:
             "mask",
             optional=True,
             tooltip="The part of the image that is pinned (1); elsewhere (0) the frame is"
-            " generated. Counts in whole patches of 16 pixels.",
+            " generated. Counts in whole patches of 16 or 32 pixels.",
         ),
     ]
 
@@ -131,7 +130,8 @@ class ImageToVideo(Stoppable, io.ComfyNode):
                     max=600.0,
                     step=0.125,
                     round=0.001,
-                    tooltip="Length of the whole video; the nearest 1 + 4k frames are taken.",
+                    tooltip="Length of the whole video; the nearest 1 + 4k frames are taken (LTX:"
+                    " 1 + 8k).",
                 ),
                 io.Image.Input(
                     "last_image",
@@ -144,13 +144,23 @@ class ImageToVideo(Stoppable, io.ComfyNode):
                     default=0,
                     min=0,
                     max=8192,
-                    step=16,
+                    step=2,
                     tooltip="Pixels across; 0: as the image, or as its shape asks for by height.",
                 ),
                 io.Int.Input(
-                    "height", default=0, min=0, max=8192, step=16, tooltip="Pixels down, likewise."
+                    "height", default=0, min=0, max=8192, step=2, tooltip="Pixels down, likewise."
                 ),
-                window_inputs()[2],
+                io.Float.Input(
+                    "generate_fps",
+                    default=0.0,
+                    min=0.0,
+                    max=120.0,
+                    step=1.0,
+                    tooltip="Frames per second of the video; 0: a latent's own, or else what the"
+                    " model was trained at. Of a clip of another rate the frames nearest in time"
+                    " are taken.",
+                    advanced=True,
+                ),
                 checkpoint_input(),
                 *low_inputs(),
             ],

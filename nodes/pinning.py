@@ -20,8 +20,8 @@ from ..models.pins import (
     put_pin,
 )
 from . import host
-from .clips import Latent, mask_of, real_frames, samples_of
-from .fitting import FITS, fit_frames, fit_with_edges
+from .clips import PINS, Latent, mask_of, real_frames, samples_of, shown_size
+from .fitting import FITS, fit_frames, fit_with_edges, surround
 from .footage import (
     check_frames,
     encode_clip,
@@ -33,7 +33,6 @@ from .host.duck import temporal_stride
 from .host.shown import SHOWN, Shown
 from .verbs import check_choice
 
-PINS = "video_pins"  # of a LATENT: (first, last) pixel frames of every pin, for messages
 NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
 COUNTS = {4: "Four", 6: "Six", 8: "Eight"}
 SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
@@ -48,10 +47,12 @@ def pin_images(
     fit: str,
     mask: Tensor | None = None,
     own_1CTHW: Tensor | None = None,
+    by_frame: bool = False,
 ) -> tuple[Latent, str]:
     """The LATENT with images pinned, and what was done in words; a ValueError names a setting.
 
     `own_1CTHW` are latents that the images were decoded from, for where they begin the video.
+    `by_frame`: the model is told of each pixel frame, and makes those that no image shows.
     """
     if not 0 < strength <= 1:
         raise ValueError(
@@ -61,11 +62,12 @@ def pin_images(
     check_choice("fit", fit, FITS)
     images_FHWC = images_FHWC[..., :3]
     check_frames(images_FHWC)
-    samples = samples_of(latent, host.latent_channels(vae))
-    (H, W), stride, size = samples.shape[-2:], temporal_stride(vae), size_of(samples, vae)
+    samples = samples_of(latent, host.latent_channels(vae)).float()
+    (H, W), stride, canvas = samples.shape[-2:], temporal_stride(vae), canvas_of(samples, vae)
+    size = shown_size(latent, (H, W), host.spatial_stride(vae), grid_of(vae))
     pin = pin_at(frame, len(images_FHWC), real_frames(latent, stride), stride)
     images_FHWC = images_FHWC[..., :3].float().cpu()
-    region_FHW = region_of(images_FHWC, mask, size, fit)
+    region_FHW = grown(region_of(images_FHWC, mask, size, fit)[..., None], canvas)[..., 0]
     cells_THW = cells_of_region(region_FHW, pin, grid_of(vae))
     pinned_THW = pinned_mask(cells_THW, strength, (H, W), patch_of(vae))
     if not (pinned_THW < 1).any():
@@ -77,7 +79,7 @@ def pin_images(
     before = torch.ones_like(samples[:, :1]) if before is None else before.to(samples.device)
     known = tuple(latent.get(PINS, ()))
     check_free(before, pin, pinned_THW.to(before), known)
-    fitted_FHWC = fit_with_edges(images_FHWC, size, fit)
+    fitted_FHWC = grown(fit_with_edges(images_FHWC, size, fit), canvas)
     if own_1CTHW is None or pin.first:
         own_1CTHW = encode_pin(vae, fitted_FHWC, pin)
     encoded = own_1CTHW[..., :H, :W].to(samples)
@@ -87,10 +89,16 @@ def pin_images(
     pins = (*known, (pin.own[0], pin.own[-1]))
     made = {**rest, "samples": values[0], "noise_mask": values[1], PINS: pins}
     made[SHOWN] = (*latent.get(SHOWN, ()), shown)
-    return made, report_of(pin, strength, bool((pinned_THW == 1).any()))
+    return made, report_of(pin, strength, bool((pinned_THW == 1).any()), by_frame)
 
 
-def size_of(samples_BCTHW: Tensor, vae: Any) -> tuple[int, int]:
+def grown(frames_FHWC: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Frames with their edges repeated at the bottom and on the right, to fill the canvas."""
+    same = tuple(frames_FHWC.shape[1:3]) == canvas
+    return frames_FHWC if same else surround(frames_FHWC, canvas, 0, 0)
+
+
+def canvas_of(samples_BCTHW: Tensor, vae: Any) -> tuple[int, int]:
     """Height and width in pixels of what a latent decodes to."""
     H, W = samples_BCTHW.shape[3:]
     return H * host.spatial_stride(vae), W * host.spatial_stride(vae)
@@ -135,30 +143,33 @@ def check_free(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor, known: tuple) -
     group = frames_held(latent, latent + 1, pin.stride)
     near = [span(*pin) for pin in known if pin[0] <= group[-1] and pin[1] >= group[0]]
     raise ValueError(
-        f"Setting frame pins {span(pin.own[0], pin.own[-1])} where"
-        f" {near[0] if near else 'something'} is pinned already, and frames"
+        f"Setting frame puts a pin on {span(pin.own[0], pin.own[-1])} where"
+        f" {near[0] if near else 'something'} is pinned already, and"
         f" {span(group[0], group[-1])} are one latent frame: choose a frame outside them, or masks"
         " that do not overlap."
     )
 
 
 def span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first} to {last}"
+    """Frames in words."""
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
 
 
-def report_of(pin: Pin, strength: float, partly: bool) -> str:
+def report_of(pin: Pin, strength: float, partly: bool, by_frame: bool = False) -> str:
     """What was pinned, in words."""
-    many = len(pin.own) > 1
+    until = "to the end" if strength == 1 else f"for {strength:.0%} of the steps"
     lines = [
-        f"Pinned frame{'s' * many} {span(pin.own[0], pin.own[-1])}"
-        f"{' in part (whole patches)' * partly} at strength {strength:g}"
-        f" ({'held to the end' if strength == 1 else f'held for {strength:.0%} of the steps'})."
+        f"Pinned {span(pin.own[0], pin.own[-1])}{' in part (whole patches)' * partly} at strength"
+        f" {strength:g} (held {until})."
     ]
     extra = [at for at in pin.held if at not in pin.own]
-    if extra:
+    held = span(pin.held[0], pin.held[-1])
+    if extra and by_frame:
+        lines.append(f"The model makes the rest of {held} around them.")
+    elif extra:
         lines.append(
-            f"{COUNTS.get(pin.stride, pin.stride)} frames are one latent frame: frames"
-            f" {span(pin.held[0], pin.held[-1])} are pinned together, and the nearest image stands"
-            f" for frame{'s' * (len(extra) > 1)} {', '.join(map(str, extra))}."
+            f"{COUNTS.get(pin.stride, pin.stride)} frames are one latent frame: {held} are pinned"
+            " together, and the nearest image stands for"
+            f" frame{'s' * (len(extra) > 1)} {', '.join(map(str, extra))}."
         )
     return "\n".join(lines)

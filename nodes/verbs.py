@@ -21,6 +21,7 @@ from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .clips import (
     FPS,
+    PINS,
     SEAMS,
     SIZE,
     Latent,
@@ -34,6 +35,7 @@ from .footage import PATCH, Footage, read_footage, video_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of, shift_of
 from .host.native import check_pair, latent_space, name_of
+from .host.shown import SHOWN
 from .sampling import open_journal, sample, seed_list
 from .types import BOUNDARY, Plan
 from .video import LazyVideo
@@ -136,7 +138,13 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     if made.shape != planned.shape:
         raise ValueError(
             f"The plan is for a latent {tuple(planned.shape)}, got one {tuple(made.shape)}: connect"
-            " the latent of the same Prepare node, through a sampler."
+            " the latent of the same Prepare node or Pin Frames, through a sampler."
+        )
+    pinned, own = plan.latent.get(PINS), latent.get(PINS)
+    if pinned and own and pinned != own:
+        raise ValueError(
+            f"The plan is of {len(pinned)} pins and the latent has {len(own)}: connect the plan of"
+            " the last Pin Frames."
         )
     mask = mask_of(plan.latent, planned.shape)
     if mask is not None:
@@ -144,7 +152,8 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     parts = [made[:, :, part] if isinstance(part, slice) else part for part in plan.parts]
     pieces = with_latent(plan.pieces, made)
     video = video_of(plan.vae, pieces, plan.fps, plan.size, plan.audio)
-    whole: Latent = {FPS: plan.fps, **rest_of(plan.latent), "samples": torch.cat(parts, 2)}
+    rest = {k: value for k, value in rest_of(plan.latent).items() if k not in (PINS, SHOWN)}
+    whole: Latent = {FPS: plan.fps, **rest, "samples": torch.cat(parts, 2)}
     stride = temporal_stride(plan.vae)
     if real_frames(whole, stride) == video.get_frame_count() and same_places(plan, stride):
         whole[SEAMS] = plan.seams  # else they count other frames

@@ -108,6 +108,28 @@ def test_residuals_are_of_the_neighbours_and_only_of_those_that_are_there():
     assert levels(play([alone], decode)) == pytest.approx(values)
 
 
+def test_pieces_of_one_latent_are_decoded_in_one_pass():
+    """Two made pieces between three given frames, each with a frame after it: one decoding."""
+    values, passes = latent(*(i / 32 for i in range(17))), []
+
+    def counted(latent_1CTHW):
+        passes.append(0)
+        for chunk in decode(latent_1CTHW):
+            passes[-1] += len(chunk)
+            yield chunk
+
+    first, middle, last = (grey(i / 32 + 0.01) for i in (0, 8, 16))
+    one = Made(values, 1, 7, first, middle)
+    other = Made(values, 9, 7, middle, last)
+    pieces = [Given(first[None]), one, Given(middle[None]), other, Given(last[None])]
+    whole = torch.cat(list(play(pieces, counted)))
+    assert passes == [17]
+    apart = [torch.cat(list(play([piece], decode))) for piece in (one, other)]
+    assert torch.equal(whole[1:8], apart[0]) and torch.equal(whole[9:16], apart[1])
+    backwards = list(play([other, one], counted))
+    assert passes == [17, 17, 9] and torch.equal(torch.cat(backwards)[7:], apart[0])
+
+
 def test_a_small_jump_at_the_seam_is_spread_over_the_fade():
     """The made frames are 0.03 brighter than the last given one, which was decoded well."""
     made = Made(latent(0.2, *[0.23] * 5), 1, 5, before_HWC=grey(0.2), fade=2)

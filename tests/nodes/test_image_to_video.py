@@ -76,14 +76,93 @@ def test_a_video_of_another_rate_takes_the_models(settings):
     assert "The clip was changed from 24 to 8 fps: of its 9 frames, the nearest in time" in report
 
 
-def test_an_image_is_brought_to_the_grid_or_to_the_size_asked_for(settings):
-    odd = torch.rand(1, 50, 70, 3)
-    _, parts, _, report = animate(odd, settings, seconds=0.5)
-    assert parts.images.shape == (5, 48, 64, 3) and "Scaled from 70x50 to 64x48" in report
-    _, parts, _, _ = animate(odd, settings, seconds=0.5, height=32)
-    assert parts.images.shape == (5, 32, 48, 3)
+def test_an_image_keeps_its_size_or_takes_the_one_asked_for(settings):
+    odd = torch.rand(1, 51, 70, 3)
+    whole, parts, _, report = animate(odd, settings, seconds=0.5)
+    assert torch.equal(parts.images[:1], odd) and parts.images.shape == (5, 51, 70, 3)
+    assert whole["video_size"] == (51, 70) and whole["samples"].shape[3:] == (8, 10)
+    assert "scaled" not in report
+    _, parts, _, report = animate(odd, settings, seconds=0.5, height=32)
+    assert parts.images.shape == (5, 32, 44, 3)
+    assert "The clip was scaled from 70x51 to 44x32 pixels (crop)." in report
     _, parts, _, _ = animate(odd, settings, seconds=0.5, width=64, height=32)
     assert parts.images.shape == (5, 32, 64, 3)
+
+
+@pytest.mark.parametrize("rate", [{"generate_fps": 12.0}, {"generate_fps": 30.0}, {"fps": 4.0}])
+def test_a_single_image_has_no_rate(settings, rate):
+    image = frames(1)
+    _, parts, seams, report = animate(image, settings, **rate)
+    assert seams == "1" and "changed" not in report and "to 1 " not in report
+    assert torch.equal(parts.images[:1], image)
+    assert (parts.images.diff(dim=0).flatten(1).abs().amax(1) > 0).all()
+
+
+def test_a_latent_keeps_its_own_rate_and_seams(settings):
+    own = {**latent(3, fps=16.0), "video_seams": (5,)}
+    whole, parts, seams, _ = animate(own, settings)
+    assert torch.equal(whole["samples"][:, :, :3], own["samples"]) and parts.frame_rate == 16
+    assert seams == "5, 9"
+    _, _, seams, _ = animate(whole, settings, seconds=4.0)
+    assert seams == "5, 9, 33"
+
+
+def held_in(monkeypatch) -> list:
+    """The latent frames that each run holds."""
+    held, run = [], Sampling.run
+    means = lambda latent: latent["noise_mask"].mean((0, 1, 3, 4)).tolist()  # noqa: E731
+
+    def noted(self, latent, *rest):
+        held.append(means(latent))
+        return run(self, latent, *rest)
+
+    monkeypatch.setattr(Sampling, "run", noted)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("count", "frame", "expected"),
+    [
+        (13, 0, [0, 0, 0, 0, 1]),
+        (14, 0, [0, 0, 0, 0, 1]),  # frame 13 is given, 14 to 16 are not
+        (9, 7, [1, 1, 1, 0, 1]),  # 7 to 15: the group of 9 to 12 is whole
+        (2, 9, [1, 1, 1, 0, 1]),  # nothing else would be known
+        (1, 9, [1, 1, 1, 0, 1]),
+    ],
+)
+def test_a_clip_is_not_held_still_at_its_ends(settings, monkeypatch, count, frame, expected):
+    own, held = frames(count), held_in(monkeypatch)
+    _, parts, _, _ = animate(own, settings, frame=frame)
+    assert held == [expected] and torch.equal(parts.images[frame : frame + count], own)
+
+
+def test_a_last_image_may_share_the_group_that_a_clip_leaves_free(settings, monkeypatch):
+    own, last, held = frames(10), 1 - frames(1), held_in(monkeypatch)
+    _, parts, seams, _ = animate(own, settings, frame=4, last_image=last)
+    assert held == [[1, 1, 0, 0, 0]] and seams == "4, 14, 16"
+    assert torch.equal(parts.images[4:14], own) and torch.equal(parts.images[16:], last)
+
+
+def test_sizes_of_both_images_and_the_length_are_told(settings):
+    last, tone = torch.rand(1, 64, 96, 3), sound(60)
+    _, parts, _, report = animate(frames(1), settings, last_image=last, seconds=5.0, audio=tone)
+    assert "last_image was scaled from 96x64 to 32x32 pixels (crop)." in report
+    assert "The last 54.88 s of the sound are cut off." in report
+    assert "The model was trained at up to 33 frames" in report
+    assert parts.audio["waveform"].shape[-1] == 41 * RATE // 8
+
+
+def test_masks_follow_their_frames_to_another_rate(settings):
+    mask = torch.zeros(9, 32, 32)
+    mask[:, :, :16] = 1
+    _, _, _, report = animate(video(frames(9), 24), settings, mask=mask)
+    assert "in part (whole patches)" in report and "nearest in time make 3" in report
+
+
+def test_a_run_with_a_journal_is_the_same(settings):
+    plain, _, _, _ = animate(frames(1), settings)
+    kept, _, _, _ = animate(frames(1), settings, checkpoint=True)
+    assert torch.equal(plain["samples"], kept["samples"])
 
 
 def test_what_is_held_for_a_while_or_in_part_is_not_pasted(settings):
@@ -110,12 +189,11 @@ def test_pins_a_sampler_and_finish_video_are_the_same(settings, model, vae, prom
 
 def test_a_still_that_fills_a_latent_frame_is_not_pasted_over_it(vae):
     canvas = {"samples": torch.zeros(1, 16, 5, 4, 4), "video_fps": 8.0}
-    pinned, _, plan = PinFrames.execute(canvas, vae, frames(1), 8, 1.0, "crop").args
+    *_, plan = PinFrames.execute(canvas, vae, frames(1), 8, 1.0, "crop").args
     made = {"samples": torch.randn(1, 16, 5, 4, 4)}
     whole, clip, seams, _ = FinishVideo.execute(made, plan).args
     assert torch.equal(whole["samples"], made["samples"]) and seams == "8, 9"
     assert torch.equal(clip.get_components().images[8:9], frames(1))
-    assert not torch.equal(pinned["samples"][:, :, 2], made["samples"][:, :, 2])
 
 
 @pytest.mark.parametrize(
@@ -125,8 +203,14 @@ def test_a_still_that_fills_a_latent_frame_is_not_pasted_over_it(vae):
         ({"seconds": -1.0}, "Setting seconds is -1; need more than 0"),
         ({"seconds": 0.1}, "Setting seconds is 0.1, 1 frame at 8 fps, and 2 are given"),
         ({"frame": 17}, "Setting frame is 17 for 1 image; a clip of 17 frames takes 0 to 16"),
-        ({"frame": 16}, "Setting frame pins 16 where 16 is pinned already"),
-        ({"width": 50}, "Setting width is 50 pixels; need a multiple of 16, or 0"),
+        ({"frame": 16}, "Setting seconds is 2 and the clip at frame 16 leaves no room for last"),
+        ({"frame": 13}, "holds frames 13 to 16: make seconds longer, or frame smaller"),
+        ({"width": 51}, "Setting width is 51 pixels; need an even number from 16 on, or 0"),
+        ({"height": 8}, "Setting height is 8 pixels; need an even number from 16 on, or 0"),
+        ({"last_image": torch.rand(0, 32, 32, 3)}, "Input last_image has no frames"),
+        ({"last_image": torch.rand(32, 32, 3)}, "Input last_image is (32, 32, 3) (frames"),
+        ({"width": 80000, "height": 80000}, "needs a latent of"),
+        ({"last_image": frames(16)}, "Setting seconds is 2, of which all is given"),
         ({"strength": 0.0}, "Setting strength is 0"),
         ({"fit": "bent"}, "Setting fit is 'bent'; need one of crop, pad, stretch"),
         ({"mask": torch.ones(1, 10, 32)}, "The mask is 32x10 and the image 32x32"),
@@ -144,3 +228,28 @@ def test_a_plan_is_for_one_clip(vae):
     pinned, _, plan = PinFrames.execute(canvas, vae, frames(1), 0, 1.0, "crop").args
     with pytest.raises(ValueError, match="a batch of 2 clips; a plan is for one"):
         FinishVideo.execute(pinned, plan)
+
+
+def test_a_plan_is_of_the_last_pin(vae):
+    canvas = {"samples": torch.zeros(1, 16, 5, 4, 4)}
+    first, _, plan = PinFrames.execute(canvas, vae, frames(1), 0, 1.0, "crop").args
+    both, _, _ = PinFrames.execute(first, vae, frames(1), -1, 1.0, "crop").args
+    with pytest.raises(ValueError, match="of 1 pins and the latent has 2: connect the plan of the"):
+        FinishVideo.execute(both, plan)
+
+
+def test_a_canvas_of_odd_size_shows_the_whole_image(vae):
+    canvas = {"samples": torch.zeros(1, 16, 3, 8, 10), "video_size": (50, 70), "video_fps": 8.0}
+    image = torch.rand(1, 50, 70, 3)
+    pinned, _, plan = PinFrames.execute(canvas, vae, image, 0, 1.0, "crop").args
+    whole, clip, _, _ = FinishVideo.execute(pinned, plan).args
+    assert torch.equal(clip.get_components().images[:1], image)
+    assert whole["video_size"] == (50, 70) and clip.get_dimensions() == (70, 50)
+    assert "video_shown" not in whole and "video_pins" not in whole
+
+
+def test_pins_are_not_rounded_to_the_canvas(vae):
+    canvas = {"samples": torch.zeros(1, 16, 3, 4, 4, dtype=torch.float16)}
+    pinned, _, plan = PinFrames.execute(canvas, vae, frames(1), 0, 1.0, "crop").args
+    assert torch.equal(pinned["samples"][:, :, :1], encode_clip(vae, frames(1)))
+    assert plan.latent["samples"].dtype == torch.float32

@@ -197,5 +197,5 @@ def test_every_node_that_denoises_is_stoppable(node_classes):
     stoppable = [name for name, node in node_classes.items() if issubclass(node, Stoppable)]
     assert {name.removeprefix("PatchDiT_") for name in stoppable} == {
         "DenoiseStep", "FinishDenoising", "ExtendVideo", "StitchVideos", "LoopVideo", "Reframe",
-        "RemixVideo", "Storyboard",
+        "RemixVideo", "Storyboard", "ImageToVideo",
     }  # fmt: skip

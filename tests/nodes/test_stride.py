@@ -206,9 +206,9 @@ def test_pins_hold_groups_of_eight(case):
     canvas, *_ = run(EmptyVideoLatent, case, **size)
     assert canvas["samples"].shape == (1, CHANNELS, 4, ROWS, COLUMNS)
     images = clip(3)
-    first, report = run(PinFrames, case, latent=canvas, images=images[:1])
+    first, report, _ = run(PinFrames, case, latent=canvas, images=images[:1])
     assert report == "Pinned frame 0 at strength 1 (held to the end)."
-    last, report = run(PinFrames, case, latent=first, images=images[1:2], frame=-1)
+    last, report, _ = run(PinFrames, case, latent=first, images=images[1:2], frame=-1)
     assert "Eight frames are one latent frame: frames 17 to 24 are pinned together" in report
     assert last["noise_mask"].mean((0, 1, 3, 4)).tolist() == [0, 1, 1, 0]
     still = encode_ending(case["vae"], images[1:2].expand(8, -1, -1, -1))
