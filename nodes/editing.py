@@ -5,6 +5,7 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from ..models.flow import DenoiseState, edit
 from . import host
-from .clips import Latent, mask_of
+from .clips import SIZE, Latent, mask_of
+from .fitting import SAME_SHAPE
 from .host.facts import stride_of
 from .host.native import known_in, put_known, shown_to
 from .host.shown import SHOWN, noting, shown_in, still_kept, unmoved
@@ -44,6 +46,8 @@ def edit_run(
             f"The latent has shape {tuple(wanted.shape)}, the run {shape}; give one of the same"
             " size, such as `predicted` of Denoise Step."
         )
+    if mask is not None:
+        check_shape(mask, shape[3:], run.rest.get(SIZE))
     masks = latent if mask is None else {"noise_mask": mask}
     keep = None if masks is None else mask_of(masks, shape, stride_of(run.model))
     shown = run.rest.get(SHOWN, ())
@@ -70,6 +74,18 @@ def edit_run(
         rest=rest,
     )
     return edited if wanted is None and masks is None else tell_known(edited)
+
+
+def check_shape(mask: Tensor, cells: Sequence[int], size: tuple[int, int] | None) -> None:
+    """ValueError unless a MASK has the shape of the frames, whose latent cells or size are told."""
+    height, width = mask.shape[-2:]
+    shapes = [tuple(cells)] if size is None else [tuple(cells), size]
+    if all(abs(width * rows / (height * columns) - 1) > SAME_SHAPE for rows, columns in shapes):
+        rows, columns = shapes[-1]
+        raise ValueError(
+            f"Input mask is {width}x{height} and the frames are {columns}x{rows}"
+            f"{' latent cells' * (size is None)}, another shape: give a mask of the frames' shape."
+        )
 
 
 def rest_of_schedule(state: DenoiseState, sigmas: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ class FinishVideo(io.ComfyNode):
             display_name="Finish Video",
             category="PatchDiT/extend",
             description="Put a clip together from a latent that a sampler denoised as a Prepare"
-            " node planned. What was known is pasted back exactly.",
+            " node or Pin Frames planned. What was known is pasted back exactly.",
             search_aliases=["finish extend", "finish stitch", "assemble video"],
             inputs=[
                 io.Latent.Input("latent", tooltip="The planned latent, denoised."),
-                PlanWire.Input("plan", tooltip="From the Prepare node that gave the latent."),
+                PlanWire.Input(
+                    "plan", tooltip="From the Prepare node, or the last Pin Frames, of the latent."
+                ),
             ],
             outputs=verb_outputs(),
         )

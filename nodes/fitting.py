@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 FITS = ["crop", "pad", "stretch"]
+SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
 SCALED_SIDES = {"crop": max, "pad": min}  # which of the two scales the picture takes
 
 

@@ -21,7 +21,7 @@ from ..models.pins import (
 )
 from . import host
 from .clips import PINS, Latent, mask_of, real_frames, samples_of, shown_size
-from .fitting import FITS, fit_frames, fit_with_edges, surround
+from .fitting import FITS, SAME_SHAPE, fit_frames, fit_with_edges, surround
 from .footage import (
     check_frames,
     encode_clip,
@@ -35,7 +35,6 @@ from .verbs import check_choice
 
 NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
 COUNTS = {4: "Four", 6: "Six", 8: "Eight"}
-SAME_SHAPE = 0.02  # aspect ratios that differ by less count as one
 
 
 def pin_images(

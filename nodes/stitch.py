@@ -96,7 +96,8 @@ class StitchVideos(Stoppable, io.ComfyNode):
                     options=MODES,
                     default="bridge",
                     tooltip="bridge: new time between A and B. transform: the end of A gradually"
-                    " becomes the beginning of B, and the whole is no longer.",
+                    " becomes the beginning of B, and the whole is no longer, unless a clip is too"
+                    " short for its half.",
                 ),
                 seconds_input(),
                 io.Float.Input(

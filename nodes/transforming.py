@@ -35,6 +35,14 @@ def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Jo
     new = max(new_latents(extent, stride=a.stride), 2)
     from_a = (new + 1) // 2
     rate = a.fps / extent.fps
+    halves = (("A", a, from_a), ("B", b, new - from_a))
+    short = [name for name, clip, half in halves if groups_in(clip, rate) < half]
+    if short:
+        verb = "are" if len(short) > 1 else "is"
+        note = (
+            f"{' and '.join(short)} {verb} too short for half of the change and {verb} held in it."
+        )
+        rest["notes"] = (*rest.get("notes", ()), note)
     cut_a = round(a.stride * min(from_a, groups_in(a, rate)) * rate)
     cut_b, own = start_of_rest(b, new - from_a, rate)
     kept_a, kept_b = a.part(0, a.frames - cut_a), b.part(cut_b, b.frames)

@@ -144,6 +144,7 @@ def test_of_another_schedule_the_lower_levels_are_taken(model, prompts):
         ({"latent": {"samples": torch.full((1, 16, 3, 4, 4), torch.nan)}}, "not numbers"),
         ({"mask": torch.ones(6, 32, 32)}, "got 6, nearest 5 or 9"),
         ({"mask": torch.ones(5, 32, 32)}, "mask has 5 frames"),
+        ({"mask": torch.ones(1, 10, 100)}, "mask is 100x10 and the frames are 4x4 latent cells"),
     ],
 )
 def test_a_bad_edit_is_one_sentence_and_loses_nothing(model, prompts, change, said):

@@ -201,6 +201,7 @@ def test_transform_holds_clips_that_are_too_short(settings):
     assert len(parts.images) == 1 + 16 + 2
     assert torch.equal(parts.images[:1], a) and torch.equal(parts.images[-2:], b)
     assert "last 0 frames of A and the first 0 of B" in report
+    assert "A and B are too short for half of the change and are held in it." in report
 
 
 def test_transform_moves_from_one_prompt_to_the_other(settings, prompts):
