@@ -116,8 +116,11 @@ def _widget_values(node: dict[str, Any], node_class: type) -> dict[str, Any]:
     values, rest = {}, list(saved)
     for widget in widgets:
         values[widget.id] = rest.pop(0) if rest else _default(widget)
-        if _has_control(widget) and rest and rest[0] in list(ControlAfterGenerate):
-            rest.pop(0)
+        if _has_control(widget) and rest and rest.pop(0) not in list(ControlAfterGenerate):
+            raise WorkflowError(
+                f"Node {node['id']} ({node['type']}) does not say behind {widget.id} what becomes"
+                " of it after a run; save the workflow again from the canvas."
+            )
     return {name: _wrap(value) for name, value in values.items() if value is not None}
 
 

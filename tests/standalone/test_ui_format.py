@@ -46,6 +46,12 @@ def test_widgets_links_titles_and_the_seeds_control(classes, session):
     }
 
 
+def test_a_seed_without_its_control_would_shift_all_that_follows(classes, session):
+    workflow = canvas(node(1, "Number", [7, 3, "doubled"]))
+    with pytest.raises(WorkflowError, match=r"Node 1 \(Number\) does not say behind value what"):
+        to_api_format(workflow, classes)
+
+
 def test_links_as_objects_and_widgets_by_name(classes, session):
     workflow = canvas(
         node(1, "Number", {"value": 4, "mode": "plain"}),
