@@ -97,7 +97,7 @@ class Reel:
     """The frames that a latent decodes to, in one pass; those that were let go are gone."""
 
     def __init__(self, made: Made, decode: Decode):
-        self.latent_1CTHW = made.latent_1CTHW
+        self.latent_1CTHW, self.size = made.latent_1CTHW, made.size
         self._frames = decoded_frames(made, decode)
         self._held: dict[int, Tensor] = {}
         self._next, self._begin = 0, 0
@@ -121,13 +121,15 @@ class Reel:
 
     def serves(self, made: Made) -> bool:
         """Whether a piece can go on with this reel."""
-        return self.latent_1CTHW is made.latent_1CTHW and made.first > self._begin
+        same = self.latent_1CTHW is made.latent_1CTHW and self.size == made.size
+        return same and made.first > self._begin
 
 
 def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
     """The clip as chunks_FHWC, decoded as it goes; pieces of one latent in a row are one pass."""
     reel: Reel | None = None
-    for piece in pieces:
+    last = max((i for i, piece in enumerate(pieces) if isinstance(piece, Made)), default=-1)
+    for i, piece in enumerate(pieces):
         if isinstance(piece, Given):
             if piece.frames:
                 yield piece.frames_FHWC
@@ -135,6 +137,8 @@ def play(pieces: Sequence[Piece], decode: Decode) -> Iterator[Tensor]:
             if reel is None or not reel.serves(piece):
                 reel = Reel(piece, decode)
             yield from play_made(piece, reel)
+            if i == last:
+                reel = None  # what it holds is not needed while the end plays
 
 
 def play_made(made: Made, reel: Reel) -> Iterator[Tensor]:

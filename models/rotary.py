@@ -36,8 +36,9 @@ def rotary_table(positions_BL3: Tensor, head_width: int, theta: float = 10000.0)
 def rotate(x_BLNH: Tensor, rotary: Tensor) -> Tensor:
     """Turn each pair (a,b) of a head by its angle: (a cos - b sin, b cos + a sin), in x's type.
 
-    `rotary` is a table of rotary_table. Which of three ways is the fastest, and why on a device
-    half types become float32 in registers only: docs/decisions/0019-rotary-in-the-weights-type.md.
+    `rotary` is a table of rotary_table; the values of a head lie side by side in memory. Which of
+    three ways is the fastest, and why on a device half types become float32 in registers only:
+    docs/decisions/0019-rotary-in-the-weights-type.md.
     """
     pairs = x_BLNH.unflatten(-1, (-1, 2))
     device, wide = x_BLNH.device.type, x_BLNH.dtype.itemsize >= rotary.dtype.itemsize
@@ -45,7 +46,7 @@ def rotate(x_BLNH: Tensor, rotary: Tensor) -> Tensor:
         turned = rotate_by_sums(pairs, rotary)  # one pass once it is compiled
     elif device == "cpu" or (device == "cuda" and wide):
         turned = rotate_complex(pairs, rotary)
-    elif torch.is_grad_enabled() and x_BLNH.requires_grad:
+    elif device == "mps" or (torch.is_grad_enabled() and x_BLNH.requires_grad):
         turned = rotate_by_sums(pairs, rotary)
     else:
         turned = rotate_in_place(pairs, rotary)

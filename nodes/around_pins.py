@@ -23,7 +23,7 @@ from .footage import Footage, at_rate, check_frames, check_rate, grid_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of, rate_of
 from .host.native import native_kind
-from .host.shown import Shown, shown_in
+from .host.shown import Shown, left_free, shown_in, without
 from .pinning import canvas_of, pin_images, span
 from .sound import SPARE, place
 from .types import Plan
@@ -38,30 +38,29 @@ def pin_clip(
     canvas = canvas_for(clip, seconds, settings)
     frames = real_frames(canvas, clip.stride)
     pin, at_end = check_room(clip, last_FHWC, frames, seconds, settings)
-    how = {name: settings[name] for name in ("strength", "fit")}
+    how: dict[str, Any] = {name: settings[name] for name in ("strength", "fit")}
     how["by_frame"] = native_kind(settings["model"]) == "wan"
     size = canvas.get(SIZE, canvas_of(canvas["samples"], clip.vae))
     own = clip.latent_1CTHW if clip.size == size and mask is None else None
-    given = clip.frames_FHWC, settings["frame"]
-    latent, report = pin_images(canvas, clip.vae, *given, mask=mask, own_1CTHW=own, **how)
+    latent, shown, report = pin_loosely(
+        canvas, clip.vae, clip.frames_FHWC, pin, how, mask=mask, own_1CTHW=own
+    )
     reports = [report, *scaled("The clip", clip.size, size, how["fit"])]
-    shown = shown_in(latent, latent["noise_mask"])
-    latent = latent if how["by_frame"] else with_ends_free(latent, pin)
     if last_FHWC is not None and at_end is not None:
         if at_end.first < pin.stop and not free_from(latent, at_end.first):
             raise ValueError(too_near(pin, at_end, seconds))
-        latent, report = pin_images(latent, clip.vae, last_FHWC, at_end.frame, **how)
+        latent, ends, report = pin_loosely(latent, clip.vae, last_FHWC, at_end, how)
         reports += [report, *scaled("last_image", last_FHWC.shape[1:3], size, how["fit"])]
-        held = shown_in(latent, latent["noise_mask"])
-        shown = (*shown, *(note for note in held if note.frame == at_end.frame))
-    if not (latent["noise_mask"] > 0).any():
+        shown = (*shown, *ends)
+    free = latent["noise_mask"]
+    if not (left_free(free, shown) if how["by_frame"] else free).any():
         raise ValueError(
             f"Setting seconds is {seconds:g}, of which all is given: there is nothing to generate,"
             " so make it longer."
         )
     begins = f"{frames} frames ({frames / clip.fps:.2f} s at {clip.fps:g} fps)."
-    ends = *heard(clip, frames, pin), *too_long(frames, settings["model"])
-    words = "\n".join((begins, *reports, *notes, *ends))
+    also = *heard(clip, frames, pin), *too_long(frames, settings["model"])
+    words = "\n".join((begins, *reports, *notes, *also))
     sound = place(clip.audio, pin.frame / clip.fps, frames / clip.fps)
     seams = [pin.frame + seam for seam in clip.seams]
     return latent, plan_of(latent, clip.vae, words, sound, shown, seams)
@@ -87,7 +86,12 @@ def at_models_rate(clip: Footage, settings: dict) -> tuple[Footage, Tensor | Non
     fps = check_rate("generate_fps", settings["generate_fps"] or usual)
     if clip.frames == 1:
         return replace(clip, fps=fps), mask, ()
-    if mask is not None and len(mask) == clip.frames and mask.ndim > 2:
+    if mask is not None and mask.ndim > 2 and len(mask) > 1:
+        if len(mask) != clip.frames:
+            raise ValueError(
+                f"Input mask has {len(mask)} frames for {clip.frames} of the clip: give one, or one"
+                " for each."
+            )
         masks = replace(clip, frames_FHWC=mask.reshape(-1, *mask.shape[-2:]))
         mask = at_rate(masks, fps, "")[0].frames_FHWC
     changed, notes = at_rate(clip, fps, "The clip")
@@ -147,19 +151,28 @@ def too_near(pin: Pin, at_end: Pin, seconds: float) -> str:
     )
 
 
-def with_ends_free(latent: Latent, pin: Pin) -> Latent:
-    """The LATENT with 1 in its mask where frames of a clip fill a latent frame only in part.
+def pin_loosely(
+    latent: Latent, vae: Any, frames_FHWC: Tensor, pin: Pin, how: dict, **more: Any
+) -> tuple[Latent, tuple[Shown, ...], str]:
+    """The LATENT with frames pinned, what they show, and what was done in words.
 
-    Held, that latent frame would show the nearest frame as a still; free, the model goes on with
-    the motion that it knows, and the frames themselves are shown over it. Not where nothing would
-    be left to know.
+    A latent frame that they fill only in part is left free: held, it would show the nearest frame
+    as a still; free, the model goes on with the motion that it knows, and the frames themselves are
+    shown over it. Not where nothing would be left to know, and not where the model is told of each
+    frame by itself.
     """
     partly = partly_shown(pin.frame, pin.images, pin.first, pin.stop, pin.stride)
-    if not partly or len(partly) == pin.stop - pin.first:
-        return latent
-    mask = latent["noise_mask"].clone()
-    mask[:, :, partly] = 1
-    return {**latent, "noise_mask": mask}
+    if len(partly) == pin.stop - pin.first:
+        partly = []
+    told: dict[str, Any] = how | more | {"by_frame": how["by_frame"] or bool(partly)}
+    latent, report = pin_images(latent, vae, frames_FHWC, pin.frame, **told)
+    held = shown_in(latent, latent["noise_mask"])
+    shown = tuple(note for note in held if note.frame == pin.frame)
+    if partly and not how["by_frame"]:
+        mask = latent["noise_mask"].clone()
+        mask[:, :, partly] = 1
+        latent = {**latent, "noise_mask": mask}
+    return latent, shown, report
 
 
 def partly_shown(frame: int, images: int, first: int, stop: int, stride: int) -> list[int]:
@@ -226,6 +239,11 @@ def plan_of(
         end = note.first + len(note.cells_THW)
         for at in partly_shown(note.frame, len(note.images_FHWC), note.first, end, stride):
             mask[:, :, at].masked_fill_(note.cells_THW[at - note.first].cpu(), 1.0)
+    if without(mask == 0, notes).any():
+        report += (
+            "\nMore of this latent is known: where that is of a Prepare node, Finish Video needs"
+            " its plan."
+        )
     size = shown_size(latent, samples.shape[3:], host.spatial_stride(vae), grid_of(vae))
     pieces = pieces_around(samples, notes, real_frames(latent, stride), size)
     starts = tuple(accumulate(piece.frames for piece in pieces))[:-1]

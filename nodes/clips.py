@@ -23,7 +23,7 @@ Latent = dict[str, Any]
 STRIDES = {12: 6, 128: 8}  # pixel frames per latent frame by channels: Mochi, LTX
 
 FRAMES, FPS, SEAMS, SIZE = "video_frames", "video_fps", "video_seams", "video_size"
-PINS = "video_pins"  # (first, last) pixel frames of every pin, for messages
+PINS = "video_pins"  # (first, last) pixel frames of every pin: whose plan is whose, and messages
 DEFAULT_FPS = 8.0  # what blockworld was trained at
 
 

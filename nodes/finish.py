@@ -1,4 +1,4 @@
-"""FinishVideo: the other end of every Prepare node."""
+"""FinishVideo: the other end of every Prepare node, and of Pin Frames."""
 
 from __future__ import annotations
 

@@ -90,7 +90,8 @@ class PinFrames(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="Which frames are pinned, how."),
                 PlanWire.Output(
                     display_name="plan",
-                    tooltip="For Finish Video, which shows the pinned images exactly as they are.",
+                    tooltip="For Finish Video, which shows the pinned images exactly as they are."
+                    " After a Prepare node take that one's plan instead.",
                 ),
             ],
         )

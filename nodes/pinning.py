@@ -70,9 +70,12 @@ def pin_images(
     cells_THW = cells_of_region(region_FHW, pin, grid_of(vae))
     pinned_THW = pinned_mask(cells_THW, strength, (H, W), patch_of(vae))
     if not (pinned_THW < 1).any():
+        patch = f"whole patch of {grid_of(vae)}x{grid_of(vae)} pixels"
         raise ValueError(
-            f"The mask covers no whole patch of {grid_of(vae)}x{grid_of(vae)} pixels, so nothing"
-            " would be pinned: paint a larger area (1 = pinned), invert it, or disconnect it."
+            f"Setting fit is {fit}, which leaves no {patch} to pin: take crop, or a larger canvas."
+            if mask is None
+            else f"The mask covers no {patch}, so nothing would be pinned: paint a larger area (1 ="
+            " pinned), invert it, or disconnect it."
         )
     before = mask_of(latent, samples.shape, stride)
     before = torch.ones_like(samples[:, :1]) if before is None else before.to(samples.device)

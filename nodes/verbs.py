@@ -143,8 +143,8 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     pinned, own = plan.latent.get(PINS), latent.get(PINS)
     if pinned and own and pinned != own:
         raise ValueError(
-            f"The plan is of {len(pinned)} pins and the latent has {len(own)}: connect the plan of"
-            " the last Pin Frames."
+            f"The plan is of pins at {pins_in_words(pinned)} and the latent's are at"
+            f" {pins_in_words(own)}: connect the plan of the last Pin Frames."
         )
     mask = mask_of(plan.latent, planned.shape)
     if mask is not None:
@@ -160,6 +160,10 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
     if plan.size != tuple(host.spatial_stride(plan.vae) * side for side in made.shape[3:]):
         whole[SIZE] = plan.size
     return whole, video
+
+
+def pins_in_words(pins: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in pins)
 
 
 def same_places(plan: Plan, stride: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..models.assembly import gathered
+from ..models.assembly import gathered, pad_to
 from .api import Input, InputImpl, Types
 from .host import progress
 
@@ -133,11 +133,14 @@ class LazyVideo(Input.Video):
 
 
 class FrameByFrame:
-    """The images of a LazyVideo, for an encoder: it asks their shape and walks through them."""
+    """The images of a LazyVideo, for an encoder: it asks their shape and walks through them.
+
+    H.264 has even sides only: an odd one grows by a pixel, the outermost again.
+    """
 
     def __init__(self, video: LazyVideo):
         width, height = video.get_dimensions()
-        self.shape = (video.get_frame_count(), height, width, 3)
+        self.shape = (video.get_frame_count(), height + height % 2, width + width % 2, 3)
         self._video = video
 
     def __len__(self) -> int:
@@ -145,7 +148,7 @@ class FrameByFrame:
 
     def __iter__(self) -> Iterator[Tensor]:
         for chunk_FHWC in self._video.chunks():
-            yield from chunk_FHWC
+            yield from pad_to(chunk_FHWC, 2)
 
 
 def _cut(audio: dict, start: Fraction | float, seconds: Fraction | float) -> dict:

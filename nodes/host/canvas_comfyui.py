@@ -10,6 +10,7 @@ B batch, C channels, T/H/W latent frames/rows/columns.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -55,14 +56,15 @@ def show_run(executor, guider, sigmas, extra_args, callback, *rest, **named):
     that one that was stopped early would be cached as if it were whole: they cannot be stopped.
     """
     run, model = partial(executor, guider, sigmas, extra_args), guider.model_patcher
-    fps = facts_of(model).fps
-    show = callback and clip_show(model, len(sigmas) - 1, fps, stops=False)
+    fps, total = facts_of(model).fps, len(sigmas) - 1
+    show = callback and clip_show(model, total, fps, stops=False)
     if not show:
         return run(callback, *rest, **named)
 
-    def told(step: int, x0_BCTHW: Tensor, *more: Any) -> None:
-        show(step + 1, x0_BCTHW)  # first: core's picture then comes to a node whose clip plays
-        callback(step, x0_BCTHW, *more)
+    def told(step: int, x0: Tensor | None, *more: Any, **named: Any) -> None:
+        if x0 is not None:  # first: core's picture then comes to a node whose clip plays
+            show(min(step + 1, total), x0)
+        callback(step, x0, *more, **named)
 
     return run(told, *rest, **named)
 
@@ -77,7 +79,10 @@ def clip_show(model: Any, total: int, fps: float, stops: bool = True) -> Show | 
     clip = ClipShow(send, clip_colours(space), total, fps, stride_of(model))
 
     def show(done: int, x0_BCTHW: Tensor) -> None:
-        clip.show(done, x0_BCTHW if reshape is None else reshape(x0_BCTHW))
+        try:
+            clip.show(done, x0_BCTHW if reshape is None else reshape(x0_BCTHW))
+        except Exception:  # a picture is not worth a run
+            logging.warning("No preview of this step.", exc_info=True)
 
     return show
 

@@ -136,11 +136,16 @@ def hand_over(state: dict[str, Tensor], network: torch.nn.Module) -> tuple[list[
     Part by part, and out of `state`: what core's layers convert they copy, and as stored it need
     not be there until all is loaded.
     """
-    missing, unknown = [], []
+    missing, unknown = [name for name, _ in network.named_parameters(recurse=False)], []
     for path, part in parts_of(network):
         names = [name for name in state if name.startswith(f"{path}.")]
         tensors = {name.removeprefix(f"{path}."): state.pop(name) for name in names}
-        lacking, odd = part.load_state_dict(tensors, strict=False)
+        try:
+            lacking, odd = part.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            raise ValueError(
+                f"Weights of {path} have other shapes than its layers: {error}"
+            ) from error
         missing += [f"{path}.{name}" for name in lacking]
         unknown += [f"{path}.{name}" for name in odd]
     return missing, unknown + list(state)

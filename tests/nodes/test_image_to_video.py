@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import av
 import pytest
 import torch
 
+from patchdit.nodes import around_pins
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
 from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.footage import encode_clip, read_footage
@@ -136,6 +138,43 @@ def test_a_clip_is_not_held_still_at_its_ends(settings, monkeypatch, count, fram
     assert held == [expected] and torch.equal(parts.images[frame : frame + count], own)
 
 
+def test_what_ends_the_video_is_not_held_still_at_its_beginning(settings, monkeypatch):
+    ending, held = frames(6), held_in(monkeypatch)
+    _, parts, seams, report = animate(frames(1), settings, last_image=ending)
+    assert held == [[0, 1, 1, 1, 0]] and seams == "1, 11"
+    assert torch.equal(parts.images[11:], ending)
+    assert "stands for" not in report and "The model makes the rest of frames 9 to 16" in report
+
+
+def test_weights_told_of_each_frame_make_what_no_image_shows(settings, monkeypatch):
+    """Groups that a clip fills in part stay with the host's own way for such weights."""
+    monkeypatch.setattr(around_pins, "native_kind", lambda model: "wan")
+    own, held = frames(14), held_in(monkeypatch)
+    _, parts, seams, report = animate(own, settings)
+    assert held == [[0, 0, 0, 0, 0]] and seams == "14"
+    assert torch.equal(parts.images[:14], own)
+    assert "The model makes the rest of frames 0 to 16 around them." in report
+    with pytest.raises(ValueError, match="of which all is given"):
+        animate(frames(17), settings)
+
+
+def test_an_odd_image_is_saved_with_a_pixel_more(settings, tmp_path):
+    made = ImageToVideo.execute(video=torch.rand(1, 51, 71, 3), **{**settings, "seconds": 0.5})
+    made[1].save_to(str(tmp_path / "odd.mp4"))
+    with av.open(str(tmp_path / "odd.mp4")) as container:
+        (stream,) = container.streams.video
+        assert (stream.width, stream.height) == (72, 52)
+        assert sum(1 for _ in container.decode(stream)) == 5
+
+
+def test_a_prepared_latent_says_whose_plan_counts(vae):
+    known = torch.ones(1, 1, 5, 4, 4)
+    known[:, :, :2] = 0
+    canvas = {"samples": torch.zeros(1, 16, 5, 4, 4), "noise_mask": known}
+    *_, plan = PinFrames.execute(canvas, vae, frames(1), -1, 1.0, "crop").args
+    assert "where that is of a Prepare node, Finish Video needs its plan" in plan.report
+
+
 def test_a_last_image_may_share_the_group_that_a_clip_leaves_free(settings, monkeypatch):
     own, last, held = frames(10), 1 - frames(1), held_in(monkeypatch)
     _, parts, seams, _ = animate(own, settings, frame=4, last_image=last)
@@ -234,7 +273,7 @@ def test_a_plan_is_of_the_last_pin(vae):
     canvas = {"samples": torch.zeros(1, 16, 5, 4, 4)}
     first, _, plan = PinFrames.execute(canvas, vae, frames(1), 0, 1.0, "crop").args
     both, _, _ = PinFrames.execute(first, vae, frames(1), -1, 1.0, "crop").args
-    with pytest.raises(ValueError, match="of 1 pins and the latent has 2: connect the plan of the"):
+    with pytest.raises(ValueError, match="at 0 and the latent's are at 0, 16: connect the plan of"):
         FinishVideo.execute(both, plan)
 
 
