@@ -217,7 +217,8 @@ def edit(
     edited = replace(state, latent=latent, mask=mask, sigmas=new_sigmas, history=())
     freed = state.held_at(state.step) & ~edited.held_at(state.step)
     x = torch.where(freed, mix(latent, state.noise, level), state.x) if x is None else x.float()
-    return replace(edited, x=hold_known(edited, x, state.step))
+    known = mix(latent, state.noise, cell_levels(edited, state.step))
+    return replace(edited, x=torch.where(edited.held_at(state.step), known, x))
 
 
 def noise_levels(state: DenoiseState) -> Tensor:

@@ -18,7 +18,17 @@ from ..models.assembly import Given, Made, Piece, crop
 from ..models.pins import Pin, frames_held, pin_at
 from . import host
 from .canvas import cells_of, latent_shape
-from .clips import FPS, SIZE, Latent, frames_for, mask_of, real_frames, samples_of, shown_size
+from .clips import (
+    FPS,
+    SIZE,
+    Latent,
+    check_seconds,
+    frames_for,
+    mask_of,
+    real_frames,
+    samples_of,
+    shown_size,
+)
 from .footage import Footage, at_rate, check_frames, check_rate, grid_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of, rate_of
@@ -100,12 +110,12 @@ def at_models_rate(clip: Footage, settings: dict) -> tuple[Footage, Tensor | Non
 
 def canvas_for(clip: Footage, seconds: float, settings: dict) -> Latent:
     """An empty LATENT of so many seconds for a clip, in its size or that of the settings."""
-    if not 0 < seconds <= 600:
-        raise ValueError(f"Setting seconds is {seconds:g}; need more than 0 and at most 600.")
     cells = cells_of(clip.vae)
     size = size_asked(clip.size, settings["height"], settings["width"])
     height, width = (-(-side // cells.grid) * cells.grid for side in size)
-    shape = latent_shape(width, height, frames_for(seconds, clip.fps, cells.frames), 1, cells)
+    shape = latent_shape(
+        width, height, frames_for(check_seconds(seconds), clip.fps, cells.frames), 1, cells
+    )
     canvas: Latent = {"samples": torch.zeros(shape), FPS: clip.fps}
     return canvas if size == (height, width) else {**canvas, SIZE: size}
 

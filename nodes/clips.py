@@ -24,6 +24,7 @@ STRIDES = {12: 6, 128: 8}  # pixel frames per latent frame by channels: Mochi, L
 
 FRAMES, FPS, SEAMS, SIZE = "video_frames", "video_fps", "video_seams", "video_size"
 PINS = "video_pins"  # (first, last) pixel frames of every pin: whose plan is whose, and messages
+LONGEST = 600.0  # seconds of what is made at a time
 DEFAULT_FPS = 8.0  # what blockworld was trained at
 
 
@@ -47,6 +48,15 @@ def latent_length(frames: int, stride: int = STRIDE) -> int:
 def frames_for(seconds: float, fps: float, stride: int = STRIDE) -> int:
     """The 1 + `stride` k frames whose duration at `fps` a second is nearest to `seconds`."""
     return 1 + stride * max(0, round((seconds * fps - 1) / stride))
+
+
+def check_seconds(seconds: float) -> float:
+    """Setting seconds; ValueError unless it is more than 0 and at most LONGEST."""
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(
+            f"Setting seconds is {seconds:g}; need more than 0 and at most {LONGEST:g}."
+        )
+    return seconds
 
 
 def samples_of(latent: Latent, channels: int | None = None) -> Tensor:

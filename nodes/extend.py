@@ -9,32 +9,32 @@ from functools import partial
 
 from ..models.extend import extend_backwards, extend_forwards
 from ..models.journal import Journal
-from ..models.timeline import STRIDE
 from . import host
 from .api import io
+from .clips import FPS
 from .drift import drift_watch
 from .extension import (
     Extension,
     Extent,
-    joined,
+    extent_from,
     plan_of,
     prepare_extension,
     shortened,
-    still_of,
 )
-from .footage import Footage, check_rate, told_source
-from .host.facts import facts_of
+from .footage import Footage, last_frame_as_image, told_source
 from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,
     clip_inputs,
+    denoiser_input,
     low_inputs,
+    prepared_outputs,
     sampling_inputs,
+    seconds_input,
     verb_outputs,
     window_inputs,
 )
-from .types import PlanWire
-from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled, seeds_of, window_latents
+from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled, seeds_of
 
 DIRECTIONS = ["forwards", "backwards"]
 USUAL_CONTEXT = "half of it and at most 17, or less where one window then makes all"
@@ -49,15 +49,7 @@ def extent_inputs() -> list:
             default="forwards",
             tooltip="forwards: what happens after the clip; backwards: what led to it.",
         ),
-        io.Float.Input(
-            "seconds",
-            default=2.0,
-            min=0.01,
-            max=600.0,
-            step=0.125,
-            round=0.001,
-            tooltip="Length of the new part.",
-        ),
+        seconds_input("Length of the new part."),
         io.Int.Input(
             "from_frame",
             default=-1,
@@ -111,7 +103,7 @@ class ExtendVideo(Stoppable, io.ComfyNode):
     def execute(cls, video, vae, direction, seconds, from_frame, seeds, seed, **settings):
         whole = clip_of(video, vae, settings)
         clip = kept_of(whole, direction, from_frame)
-        job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
+        job = prepare_extension(clip, extent_of(clip, direction, seconds, settings))
         each = seeds_of(seeds, seed)
 
         def work(journal):
@@ -134,23 +126,18 @@ class PrepareExtend(io.ComfyNode):
             search_aliases=["extend", "continue video", "ksampler", "sampler of my own"],
             inputs=[
                 *clip_inputs(),
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                denoiser_input(),
                 *extent_inputs(),
                 *window_inputs(USUAL_CONTEXT),
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="For a sampler: the known part and a noise mask."
-                ),
-                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
-            ],
+            outputs=prepared_outputs("For a sampler: the known part and a noise mask."),
         )
 
     @classmethod
     def execute(cls, video, vae, direction, seconds, from_frame, **settings):
         whole = clip_of(video, vae, settings)
         clip = kept_of(whole, direction, from_frame)
-        job = prepare_extension(clip, extent_of(direction, seconds, settings, clip.stride))
+        job = prepare_extension(clip, extent_of(clip, direction, seconds, settings))
         if len(job.lengths()) > 1:
             raise ValueError(
                 f"Setting seconds is {seconds:g}, which takes {len(job.lengths())} windows; make it"
@@ -182,17 +169,9 @@ def kept_of(clip: Footage, direction: str, from_frame: int) -> Footage:
     return clip.part(0, from_frame + 1) if forwards else clip.part(from_frame, clip.frames)
 
 
-def extent_of(direction: str, seconds: float, settings: dict, stride: int = STRIDE) -> Extent:
+def extent_of(clip: Footage, direction: str, seconds: float, settings: dict) -> Extent:
     check_choice("direction", direction, DIRECTIONS)
-    model = settings["model"]
-    context = settings["context"]
-    return Extent(
-        direction == "backwards",
-        seconds,
-        window_latents(model, settings["window"], stride=stride),
-        window_latents(model, context, "context", stride) if context else 0,
-        check_rate("generate_fps", settings["generate_fps"] or facts_of(model).fps),
-    )
+    return extent_from(settings, seconds, clip, backwards=direction == "backwards")
 
 
 def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -> tuple:
@@ -204,11 +183,11 @@ def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -
     if job.extent.backwards:
         sequence = extend_backwards(job.front_1CTHW, job.new, *size, fill, watch)
     else:
-        still = partial(still_of, job.clip)
+        still = partial(last_frame_as_image, job.clip.vae)
         sequence = extend_forwards(job.front_1CTHW, job.new, *size, fill, still, watch)
     made = sequence.shape[2] - job.front_1CTHW.shape[2]
     plan = plan_of(shortened(job, made))
     why = "you stopped it" if host.was_stopped() else "the drift passed drift_limit"
     stopped = "" if made == job.new else f"\nStopped early: {why}."
-    latent, video = finish_plan(plan, joined(job, sequence))
+    latent, video = finish_plan(plan, {"samples": sequence, FPS: job.extent.fps})
     return latent, video, plan.seams_text, plan.report + stopped

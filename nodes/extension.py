@@ -10,8 +10,8 @@ from fractions import Fraction
 from functools import partial
 from itertools import accumulate
 from math import ceil
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.assembly import Given, Made
@@ -23,10 +23,18 @@ from ..models.extend import (
     window_lengths,
 )
 from ..models.timeline import STRIDE, frames_back, pixel_frames, places_after
-from .clips import FPS
-from .footage import Footage, encode_clip, encode_ending, last_frame_as_image, same_rate
+from .clips import FPS, check_seconds
+from .footage import (
+    Footage,
+    check_rate,
+    encode_clip,
+    encode_ending,
+    same_rate,
+)
+from .host.facts import facts_of
 from .sound import join
 from .types import Plan
+from .verbs import window_latents
 
 ENOUGH = 5  # latent frames, 17 frames: with 3 of a window of 9 blockworld may lose its subject
 
@@ -40,6 +48,22 @@ class Extent:
     window: int  # latent frames
     context: int  # latent frames known to a window; 0: half of it and at most 5, or what there is
     fps: float  # frames per second that the model makes
+
+
+def extent_from(
+    settings: dict[str, Any], seconds: float, *clips: Footage, backwards: bool = False
+) -> Extent:
+    """The length of a new part, and its windows, from a node's inputs.
+
+    Clips that came as latents, and those at about the model's own rate, keep their rate.
+    """
+    model, context, (first, *_) = settings["model"], settings["context"], clips
+    window = window_latents(model, settings["window"], stride=first.stride)
+    known = window_latents(model, context, "context", first.stride) if context else 0
+    fps = check_rate("generate_fps", settings["generate_fps"] or facts_of(model).fps)
+    if any(clip.latent_1CTHW is not None for clip in clips) or same_rate(first.fps, fps):
+        fps = first.fps
+    return Extent(backwards, check_seconds(seconds), window, known, fps)
 
 
 @dataclass(frozen=True)
@@ -62,12 +86,6 @@ class Extension:
 
 def prepare_extension(clip: Footage, extent: Extent) -> Extension:
     """What to generate to extend a clip; a ValueError names a setting that cannot be."""
-    if not 0 < extent.seconds <= 600:
-        raise ValueError(
-            f"Setting seconds is {extent.seconds:g}; need more than 0 and at most 600."
-        )
-    if clip.latent_1CTHW is not None or same_rate(clip.fps, extent.fps):
-        extent = replace(extent, fps=clip.fps)
     shown = max(round(extent.seconds * clip.fps), 1)
     made = ceil(shown * extent.fps / clip.fps - 1e-6)
     if extent.backwards:
@@ -124,14 +142,9 @@ def beginning_of(clip: Footage, extent: Extent) -> Tensor:
 
 
 def own_still(clip: Footage, places: list[int], latent_1CTHW: Tensor) -> Tensor:
-    """As `still_of` for latents of the clip's own frames `places`: no need to decode them."""
+    """As `last_frame_as_image` for latents of the clip's frames `places`, undecoded."""
     last = places[pixel_frames(latent_1CTHW.shape[2], clip.stride) - 1]
     return encode_clip(clip.vae, clip.frames_FHWC[last : last + 1])
-
-
-def still_of(clip: Footage, latent_1CTHW: Tensor) -> Tensor:
-    """The last frame of a clip's first latents as an image latent."""
-    return last_frame_as_image(clip.vae, latent_1CTHW)
 
 
 def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) -> int:
@@ -245,8 +258,3 @@ def report_of(job: Extension) -> str:
             " than the model saw; to go on from here, extend the video."
         )
     return "\n".join(lines)
-
-
-def joined(job: Extension, sequence: Tensor) -> dict:
-    """A sequence as a LATENT for the plan."""
-    return {"samples": torch.as_tensor(sequence), FPS: job.extent.fps}

@@ -6,6 +6,7 @@ frames; latents_1CTHW are raw VAE means, frames_FHWC are RGB in 0..1.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,14 +29,11 @@ from .extension import (
     ending_of,
     has_suffix,
     own_still,
-    still_of,
 )
 from .fitting import fit_frames
-from .footage import Footage, at_rate, same_rate
-from .host.facts import facts_of
+from .footage import Footage, at_rate, last_frame_as_image
 from .sound import CROSSFADE, join, without_beginning
 from .types import Plan
-from .verbs import window_latents
 
 
 @dataclass(frozen=True)
@@ -94,22 +92,6 @@ class Joint:
             return [self.new]
         grown, front = self.new - room, self.front_1CTHW.shape[2]
         return [*window_lengths(grown, front, self.extent.window, known), room]
-
-
-def extent_from(settings: dict[str, Any], seconds: float, *clips: Footage) -> Extent:
-    """The length of a new part, and its windows, from a node's inputs.
-
-    Clips that came as latents, and those at about the model's own rate, keep their rate.
-    """
-    if not 0 < seconds <= 600:
-        raise ValueError(f"Setting seconds is {seconds:g}; need more than 0 and at most 600.")
-    model, context = settings["model"], settings["context"]
-    window = window_latents(model, settings["window"], stride=clips[0].stride)
-    known = window_latents(model, context, "context", clips[0].stride) if context else 0
-    fps = settings["generate_fps"] or facts_of(model).fps
-    if any(clip.latent_1CTHW is not None for clip in clips) or same_rate(clips[0].fps, fps):
-        fps = clips[0].fps
-    return Extent(False, seconds, window, known, fps)
 
 
 def conform(clip: Footage, like: Footage, fit: str) -> tuple[Footage, tuple[str, ...]]:
@@ -182,8 +164,8 @@ def around(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"
             f" asks for {extent.context}: make the context shorter, or 0 to take what there is."
         )
-    context = wanted = extent.context or usual_context(extent.window)
-    head = tail_1CTHW[:, :, :wanted]
+    context = extent.context or usual_context(extent.window)
+    head = tail_1CTHW[:, :, :context]
     seen = min(context, known_1CTHW.shape[2])
     if seen + head.shape[2] >= extent.window:
         raise ValueError(
@@ -211,10 +193,9 @@ def one_window(job: Joint, instead: str) -> Plan:
 
 def fill_joint(job: Joint, fill: Callable[[Tensor, Tensor], Tensor]) -> dict:
     """The front, the new latents and the head in one sequence, as a LATENT for the plan."""
-    still = lambda latent: still_of(job.a, latent)  # noqa: E731
-    ends = job.front_1CTHW, job.head_1CTHW
-    size = job.extent.window, max(job.context, job.head_1CTHW.shape[2])
-    return {"samples": bridge(*ends, job.new, *size, fill, still), FPS: job.extent.fps}
+    ends, still = (job.front_1CTHW, job.head_1CTHW), partial(last_frame_as_image, job.a.vae)
+    sequence = bridge(*ends, job.new, job.extent.window, job.context, fill, still)
+    return {"samples": sequence, FPS: job.extent.fps}
 
 
 def plan_of(job: Joint) -> Plan:
@@ -256,12 +237,13 @@ def sound_of(job: Joint) -> dict | None:
 
 def seams_of(job: Joint) -> tuple[int, ...]:
     """The frames at which another part begins: A's and B's own, each window, and B."""
-    rate, first = job.a.stride * job.a.fps / job.extent.fps, len(job.before)
-    ends = accumulate(job.lengths()[:-1], initial=0)
-    starts = [first + round(end * rate) for end in ends]
-    after = first + job.shown
+    first, after = len(job.before), len(job.before) + job.shown
+    ends = [job.a.stride * end for end in accumulate(job.lengths()[:-1], initial=0)]
+    if job.places is not None:  # of the frames shown, the first behind each end
+        ends = sorted({bisect_right(job.places, end) for end in ends})
     tail = [] if job.loop else [after, *(after + s - job.cut_b for s in job.b.seams)]
     own = (seam for seam in job.a.seams if seam < first)
+    starts = (first + end for end in ends if end < job.shown)
     return *own, *starts, *(seam for seam in tail if seam >= after)
 
 

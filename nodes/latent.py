@@ -8,7 +8,7 @@ from ..models.video_vae import nearest_valid
 from .api import io
 from .aspects import ASPECTS, CUSTOM, ratio_of
 from .canvas import USUAL, Cells, cells_of, latent_shape
-from .clips import DEFAULT_FPS, FPS, frames_for
+from .clips import DEFAULT_FPS, FPS, LONGEST, frames_for
 
 
 class EmptyVideoLatent(io.ComfyNode):
@@ -44,7 +44,7 @@ class EmptyVideoLatent(io.ComfyNode):
                     "seconds",
                     default=2.0,
                     min=0.0,
-                    max=600.0,
+                    max=LONGEST,
                     step=0.125,
                     round=0.001,
                     tooltip="Length in seconds; the nearest 1 + 4k frames are taken.",

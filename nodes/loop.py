@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from ..models.seams import judge, measure
 from .api import io
-from .joining import Joint, extent_from, fill_joint, one_window, plan_of, prepare_loop
+from .extension import extent_from
+from .joining import Joint, fill_joint, one_window, plan_of, prepare_loop
 from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,
     clip_inputs,
+    denoiser_input,
     low_inputs,
+    prepared_outputs,
     sampling_inputs,
+    seconds_input,
     verb_outputs,
     window_inputs,
 )
 from .sound import CROSSFADE
-from .types import PlanWire
 from .verbs import Sampling, clip_of, finish_plan, journaled
 from .video import LazyVideo
 
@@ -26,15 +29,8 @@ from .video import LazyVideo
 def closing_inputs() -> list:
     """seconds and crossfade."""
     return [
-        io.Float.Input(
-            "seconds",
-            default=1.0,
-            min=0.01,
-            max=600.0,
-            step=0.125,
-            round=0.001,
-            tooltip="Length of the closing part, which leads from the clip's last frame to its"
-            " first.",
+        seconds_input(
+            "Length of the closing part, which leads from the clip's last frame to its first.", 1.0
         ),
         io.Float.Input(
             "crossfade",
@@ -95,16 +91,11 @@ class PrepareLoop(io.ComfyNode):
             search_aliases=["seamless loop", "ksampler", "sampler of my own"],
             inputs=[
                 *clip_inputs(),
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                denoiser_input(),
                 *closing_inputs(),
                 *window_inputs(),
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="For a sampler: both ends and a noise mask."
-                ),
-                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
-            ],
+            outputs=prepared_outputs("For a sampler: both ends and a noise mask."),
         )
 
     @classmethod

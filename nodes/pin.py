@@ -12,6 +12,7 @@ from .sockets import (
     clip_inputs,
     low_inputs,
     sampling_inputs,
+    seconds_input,
     verb_outputs,
 )
 from .types import PlanWire
@@ -124,15 +125,8 @@ class ImageToVideo(Stoppable, io.ComfyNode):
             inputs=[
                 *clip_inputs(),
                 *sampling_inputs(),
-                io.Float.Input(
-                    "seconds",
-                    default=2.0,
-                    min=0.01,
-                    max=600.0,
-                    step=0.125,
-                    round=0.001,
-                    tooltip="Length of the whole video; the nearest 1 + 4k frames are taken (LTX:"
-                    " 1 + 8k).",
+                seconds_input(
+                    "Length of the whole video; the nearest 1 + 4k frames are taken (LTX: 1 + 8k)."
                 ),
                 io.Image.Input(
                     "last_image",

@@ -12,12 +12,14 @@ from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,
     clip_inputs,
+    denoiser_input,
     low_inputs,
+    prepared_outputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
 )
-from .types import Plan, PlanWire
+from .types import Plan
 from .verbs import Sampling, clip_of, finish_plan, journaled, known_latents, window_latents
 
 
@@ -128,15 +130,10 @@ class PrepareReframe(io.ComfyNode):
             search_aliases=["outpaint video", "aspect ratio", "ksampler", "sampler of my own"],
             inputs=[
                 *clip_inputs(),
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                denoiser_input(),
                 *frame_inputs(),
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="For a sampler: the clip and a noise mask."
-                ),
-                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
-            ],
+            outputs=prepared_outputs("For a sampler: the clip and a noise mask."),
         )
 
     @classmethod

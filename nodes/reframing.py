@@ -64,6 +64,8 @@ def frame_clip(
     for name in ("anchor_x", "anchor_y"):
         if not 0 <= settings[name] <= 1:
             raise ValueError(f"Setting {name} is {settings[name]:g}; need 0 to 1.")
+    if settings["feather"] < 0:
+        raise ValueError(f"Setting feather is {settings['feather']} pixels; need 0 or more.")
     size = new_size(clip.size, settings, grid)
     anchors = settings["anchor_y"], settings["anchor_x"]
     rows, columns = map(side_at, clip.size, size, anchors, (grid, grid))

@@ -22,12 +22,13 @@ from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,
     clip_inputs,
+    denoiser_input,
     low_inputs,
+    prepared_outputs,
     sampling_inputs,
     verb_outputs,
     window_inputs,
 )
-from .types import PlanWire
 from .verbs import (
     Sampling,
     check_choice,
@@ -127,17 +128,13 @@ class PrepareRemix(io.ComfyNode):
             search_aliases=["video to video", "v2v", "ksampler", "sampler of my own", "inpaint"],
             inputs=[
                 *clip_inputs(),
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                denoiser_input(),
                 mask_input(),
                 window_inputs()[0],
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent",
-                    tooltip="For a sampler with denoise below 1: the clip and a noise mask.",
-                ),
-                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
-            ],
+            outputs=prepared_outputs(
+                "For a sampler with denoise below 1: the clip and a noise mask."
+            ),
         )
 
     @classmethod

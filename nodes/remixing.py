@@ -64,7 +64,9 @@ def checked_mask(mask: Tensor, clip: Footage) -> Tensor:
             f"Setting mask has {frames} frames of {size[1]}x{size[0]}; the clip has {clip.frames}"
             f" of {clip.size[1]}x{clip.size[0]}: give a mask of its size, one or as many."
         )
-    if not mask_FHW.isfinite().all() or not (mask_FHW > 0).any():
+    if not mask_FHW.isfinite().all():
+        raise ValueError("Setting mask holds values that are not numbers (NaN or infinite).")
+    if not (mask_FHW > 0).any():
         raise ValueError(
             "Setting mask marks nothing to change; paint it white where to, or drop it."
         )

@@ -20,7 +20,7 @@ from ..models.journal import Journal
 from ..models.shot_runs import RunEnd, add_shot, recall
 from ..models.timeline import STRIDE, pixel_frames
 from . import host
-from .clips import frames_for, latent_length
+from .clips import LONGEST, frames_for, latent_length
 from .footage import grid_of, last_frame_as_image, same_rate
 from .host.duck import temporal_stride
 from .kept_shots import KeptShots
@@ -35,7 +35,6 @@ CAMERAS = {  # as the small model was taught to say it; large ones understand it
     "zoom in": "the camera zooms in",
     "zoom out": "the camera zooms out",
 }
-LONGEST = 600.0  # seconds of a shot
 
 
 @dataclass(frozen=True)

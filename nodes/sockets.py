@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .api import io
-from .types import BOUNDARY
+from .clips import LONGEST
+from .types import BOUNDARY, PlanWire
 
 
 def sampling_inputs(cfg: float = 4.0) -> list:
@@ -78,6 +79,31 @@ def fps_input():
         " bring their own.",
         advanced=True,
     )
+
+
+def seconds_input(tooltip: str, default: float = 2.0):
+    return io.Float.Input(
+        "seconds",
+        default=default,
+        min=0.01,
+        max=LONGEST,
+        step=0.125,
+        round=0.001,
+        tooltip=tooltip,
+    )
+
+
+def denoiser_input():
+    """model, where it only denoises what this node prepares."""
+    return io.Model.Input("model", tooltip="The model that will denoise the latent.")
+
+
+def prepared_outputs(tooltip: str) -> list:
+    """latent and plan: what a Prepare node gives."""
+    return [
+        io.Latent.Output(display_name="latent", tooltip=tooltip),
+        PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
+    ]
 
 
 def clip_inputs() -> list:

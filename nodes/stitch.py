@@ -9,21 +9,24 @@ from typing import Any
 
 from ..models.blending import Zone, rising_weights
 from .api import io
+from .extension import extent_from
 from .fitting import FITS
 from .footage import Footage, told_source
-from .joining import Joint, conform, extent_from, fill_joint, one_window, plan_of, prepare_bridge
+from .joining import Joint, conform, fill_joint, one_window, plan_of, prepare_bridge
 from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,
+    denoiser_input,
     fps_input,
     low_inputs,
+    prepared_outputs,
     sampling_inputs,
+    seconds_input,
     verb_outputs,
     window_inputs,
 )
 from .sound import CROSSFADE
 from .transforming import blended_fill, prepare_transform
-from .types import PlanWire
 from .verbs import Sampling, check_choice, clip_of, finish_plan, journaled
 
 MODES = ["bridge", "transform"]
@@ -64,19 +67,6 @@ def pair_inputs() -> list:
     ]
 
 
-def seconds_input():
-    return io.Float.Input(
-        "seconds",
-        default=1.0,
-        min=0.01,
-        max=600.0,
-        step=0.125,
-        round=0.001,
-        tooltip="bridge: how long the new time between A and B lasts. transform: how long A takes"
-        " to become B, half of it at A's end and half at B's beginning.",
-    )
-
-
 class StitchVideos(Stoppable, io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -99,7 +89,11 @@ class StitchVideos(Stoppable, io.ComfyNode):
                     " becomes the beginning of B, and the whole is no longer, unless a clip is too"
                     " short for its half.",
                 ),
-                seconds_input(),
+                seconds_input(
+                    "bridge: how long the new time between A and B lasts. transform: how long A"
+                    " takes to become B, half of it at A's end and half at B's beginning.",
+                    1.0,
+                ),
                 io.Float.Input(
                     "strength",
                     default=0.7,
@@ -148,24 +142,11 @@ class PrepareStitch(io.ComfyNode):
             search_aliases=["join videos", "bridge clips", "ksampler", "sampler of my own"],
             inputs=[
                 *pair_inputs(),
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
-                io.Float.Input(
-                    "seconds",
-                    default=1.0,
-                    min=0.01,
-                    max=600.0,
-                    step=0.125,
-                    round=0.001,
-                    tooltip="How long the new time between A and B lasts.",
-                ),
+                denoiser_input(),
+                seconds_input("How long the new time between A and B lasts.", 1.0),
                 *window_inputs(),
             ],
-            outputs=[
-                io.Latent.Output(
-                    display_name="latent", tooltip="For a sampler: both ends and a noise mask."
-                ),
-                PlanWire.Output(display_name="plan", tooltip="For Finish Video."),
-            ],
+            outputs=prepared_outputs("For a sampler: both ends and a noise mask."),
         )
 
     @classmethod

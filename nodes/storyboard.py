@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import host
 from .api import io
-from .clips import FPS
+from .clips import FPS, LONGEST
 from .footage import video_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of
@@ -40,7 +40,7 @@ class Shot(io.ComfyNode):
                     "seconds",
                     default=2.0,
                     min=0.05,
-                    max=600.0,
+                    max=LONGEST,
                     step=0.125,
                     round=0.001,
                     tooltip="Length; rounded to groups of four frames.",
@@ -188,7 +188,8 @@ def film(takes: list[Take], board: Board, fps: float) -> tuple:
     runs = runs_of(takes)
     pieces = tuple(piece_of(run, board, fps) for run in runs)
     starts = starts_of(takes, board, fps)
-    joins = [start for start, take in zip(starts, takes, strict=False) if take.continues]
+    joins = sorted({start for start, take in zip(starts, takes, strict=False) if take.continues})
+    joins = [join for join in joins if join < starts[-1]]  # the last shot may have no frame to show
     latents = [{"samples": run, FPS: board.made_fps} for run in runs]
     video = video_of(board.vae, pieces, fps, board.size, None)
     report = shots_report(takes, board, fps, starts)

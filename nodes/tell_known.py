@@ -12,6 +12,7 @@ from .clips import Latent, mask_of, samples_of
 from .host.facts import stride_of
 from .host.native import shown_to, with_known
 from .host.shown import SHOWN, shown_in
+from .sockets import denoiser_input
 
 
 class TellKnown(io.ComfyNode):
@@ -31,7 +32,7 @@ class TellKnown(io.ComfyNode):
                 "keep frames",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="The model that will denoise the latent."),
+                denoiser_input(),
                 io.Vae.Input("vae", tooltip="The autoencoder that belongs to the model."),
                 io.Conditioning.Input("positive", tooltip="What to show."),
                 io.Conditioning.Input("negative", tooltip="What to avoid."),

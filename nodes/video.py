@@ -99,8 +99,9 @@ class LazyVideo(Input.Video):
         `strict_duration` asks for all of it.
         """
         start = round((start_time or 0) * self._fps)
-        start = max(0, start + self._frames) if start < 0 else start
-        wanted = round((duration or 0) * self._fps) or self._frames - start
+        if start_time and start_time < 0:
+            start = max(0, self._frames + min(start, -1))
+        wanted = max(round(duration * self._fps), 1) if duration else self._frames - start
         frames = min(wanted, self._frames - start)
         if frames < 1 or (strict_duration and frames < wanted):
             return None

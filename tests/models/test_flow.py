@@ -240,6 +240,15 @@ def test_a_soft_cell_is_held_for_its_share_of_the_steps_and_then_set_free(fill, 
     assert not torch.equal(state.x[:, :, 2], latent()[:, :, 2])
 
 
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.6])
+@pytest.mark.parametrize("fill", ["frames", "replace"])
+def test_a_softer_mask_keeps_what_the_run_made_where_it_holds_nothing_now(fill, share):
+    state = denoise(start(latent(), None, shifted_sigmas(4), 2, fill=fill), towards, steps=2)
+    edited = edit(state, mask=torch.full((2, 1, 3, 4, 4), share))
+    held = share < 0.5  # beyond half of the steps
+    assert edited.held_at(2).all() == held and torch.equal(edited.x, state.x) != held
+
+
 def test_setting_cells_free_forgets_the_history():
     mask = torch.ones(2, 1, 3, 4, 4)
     mask[:, :, 2] = 0.5

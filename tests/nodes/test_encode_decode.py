@@ -126,6 +126,8 @@ def test_frames_are_made_only_when_wanted():
         (1.5, 9, False, range(12, 16)),
         (1.5, 9, True, None),
         (2.0, 0, False, None),
+        (1.0, 0.05, True, range(8, 9)),
+        (-0.05, 0, False, range(15, 16)),
     ],
 )
 def test_trimming(start, duration, strict, kept):

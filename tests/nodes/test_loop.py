@@ -9,9 +9,10 @@ import torch
 
 from patchdit.models.seams import judge, measure
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.extension import extent_from
 from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.footage import read_footage
-from patchdit.nodes.joining import extent_from, fill_joint, plan_of, prepare_loop
+from patchdit.nodes.joining import fill_joint, plan_of, prepare_loop
 from patchdit.nodes.loop import LoopVideo, PrepareLoop
 from patchdit.nodes.verbs import Sampling
 
@@ -105,6 +106,17 @@ def test_new_frames_take_the_rate_and_the_size_of_the_clip(settings):
     assert torch.equal(parts.images[:49], own) and seams == "49"
 
 
+def test_seams_of_other_rates_are_frames_that_begin_a_part(clip, vae):
+    """Of windows that end between two frames, or behind the last one shown."""
+    for fps, generated, seconds in ((8.0, 24.0, 0.5), (1.0, 24.0, 4.0), (3.0, 8.0, 6.0)):
+        changes = {"fps": fps, "generate_fps": generated, "window": 9, "context": 1}
+        footage = read_footage(frames(9), vae, fps)
+        job = prepare_loop(footage, extent_from({**clip, **changes}, seconds, footage), 0.02)
+        plan = plan_of(job)
+        assert len(job.lengths()) > 1 and plan.seams[0] == 9
+        assert list(plan.seams) == sorted(set(plan.seams)) and plan.seams[-1] < 9 + job.shown
+
+
 def test_sound_is_the_clips_and_then_silence(settings):
     source = video(frames(9), 8, sound(9 / 8))
     _, parts, _, _ = looped(source, settings, crossfade=0.0)
@@ -146,6 +158,8 @@ def test_what_is_filled_is_the_front_the_new_part_and_the_head(clip, vae):
         ({"seconds": 0.0}, "Setting seconds is 0"),
         ({"seconds": -2.0}, "Setting seconds is -2"),
         ({"window": 18}, "Setting window"),
+        ({"generate_fps": 0.01}, "Setting generate_fps is 0.01"),
+        ({"generate_fps": float("nan")}, "Setting generate_fps is nan"),
         ({"context": 17}, "context"),
         ({"window": 5}, "no room"),
     ],

@@ -166,6 +166,8 @@ def test_inputs_stay_as_they_are(reframe, clip):
 def test_bad_input_is_told_in_one_sentence(reframe, prepare, clip):
     with pytest.raises(ValueError, match=r"anchor_x is 1.5; need 0 to 1"):
         reframe(clip, anchor_x=1.5)
+    with pytest.raises(ValueError, match=r"feather is -1 pixels; need 0 or more"):
+        reframe(clip, feather=-1)
     with pytest.raises(ValueError, match="width is 33 pixels; need an even number"):
         reframe(clip, width=33)
     with pytest.raises(ValueError, match="aspect is 'round'"):

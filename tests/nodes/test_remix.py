@@ -281,6 +281,7 @@ def test_prepare_and_finish_paste_what_is_kept(settings, vae, model):
         ({"mask": torch.ones(1, 16, 32)}, "Setting mask has 1 frames of 32x16"),
         ({"mask": torch.ones(3, 32, 32)}, "Setting mask has 3 frames"),
         ({"mask": torch.zeros(1, 32, 32)}, "nothing to change"),
+        ({"mask": torch.full((1, 32, 32), torch.nan)}, "not numbers"),
         ({"window": 8}, "Setting window"),
         ({"context": 9}, "Setting context"),
     ],

@@ -290,6 +290,7 @@ def test_inputs_stay_as_they_were(settings):
         ({"seconds": 0.0}, "Setting seconds is 0"),
         ({"seconds": -1.0}, "Setting seconds is -1"),
         ({"window": 18}, "Setting window"),
+        ({"generate_fps": -8.0}, "Setting generate_fps is -8"),
         ({"window": 5, "context": 5}, "context"),
         ({"context": 17}, "context"),
         ({"video_b": frames(4), "context": 9}, "After the new part there are 1 latent"),

@@ -369,6 +369,11 @@ def test_another_frame_rate_is_mixed_and_said(board):
     assert "Made at 8 fps, shown at 16" in report and latents[0]["video_fps"] == 8
 
 
+def test_a_shot_too_short_to_be_seen_has_no_seam(board):
+    _, video, seams, _ = board(shot("bounces", 1.5), shot("rests", 0.5, join="continue"), fps=1)
+    assert len(frames_of(video)) == 2 and seams == ""
+
+
 def test_a_killed_run_goes_on_with_the_identical_film(board, monkeypatch):
     story = [shot("bounces", 0.5), shot("rests", join="continue")]
     whole, *_ = board(*story, name="whole")
