@@ -29,7 +29,7 @@ from patchdit.models import blockworld
 from patchdit.models.journal import Journal
 from patchdit.models.solvers import shift_for, shifted_sigmas
 from patchdit.nodes import host
-from patchdit.nodes.sampling import sample
+from patchdit.nodes.sampling import begin, sample
 from patchdit.standalone.host import Session, use_session
 
 SHAPE, TOKENS, KNOWN = (1, 16, 5, 8, 8), 80, 2
@@ -69,12 +69,12 @@ def child(number: int, steps: int, journal: Path, out: Path) -> None:
         print(int(value), flush=True)
 
     with use_session(Session(on_progress=told)):
-        run = model, *prompts, 4.0, latent, sigmas, number, solver
-        done = sample(*run, journal=Journal(journal, seconds=0))
+        run = begin(model, *prompts, 4.0, latent, sigmas, number, solver)
+        done = sample(run, Journal(journal, seconds=0))
     save_file({"samples": done["samples"]}, out)
 
 
-def begin(number: int, steps: int, journal: Path, out: Path) -> subprocess.Popen:
+def start_child(number: int, steps: int, journal: Path, out: Path) -> subprocess.Popen:
     command = [sys.executable, __file__, "--child", str(number), str(journal), str(out)]
     return subprocess.Popen(
         [*command, "--steps", str(steps)], stdout=subprocess.PIPE, text=True, env=os.environ
@@ -95,17 +95,17 @@ def steps_of(process: subprocess.Popen, until: int | None = None) -> list[int]:
 def kill_and_resume(number: int, steps: int, folder: Path) -> Outcome:
     """One run left alone, and the same killed and begun again."""
     whole, resumed = folder / f"{number}-whole", folder / f"{number}-resumed"
-    alone = begin(number, steps, folder / "alone", whole)
+    alone = start_child(number, steps, folder / "alone", whole)
     steps_of(alone)
     if alone.wait():
         raise RuntimeError("The run that was left alone failed; what it said is above.")
     kill_at = random.randint(1, steps - 1)
-    first = begin(number, steps, folder / "killed", resumed)
+    first = start_child(number, steps, folder / "killed", resumed)
     steps_of(first, kill_at)
     time.sleep(random.uniform(0, 0.1))
     first.send_signal(signal.SIGKILL)
     first.wait()
-    second = begin(number, steps, folder / "killed", resumed)
+    second = start_child(number, steps, folder / "killed", resumed)
     told = steps_of(second)
     second.wait()
     same = torch.equal(load_file(whole)["samples"], load_file(resumed)["samples"])

@@ -22,9 +22,9 @@ from ..models.timeline import first_pixel_frame, pixel_frames, whole_groups
 from . import host
 from .clips import FPS, FRAMES, mask_of
 from .footage import Footage, encode_clip, grid_of
-from .sampling import begin, latent_of, tell_known, walk
+from .sampling import latent_of, tell_known, walk
 from .types import Denoising, Plan
-from .verbs import ODD, Sampling
+from .verbs import Sampling, with_kept
 
 EDGE = 4  # pixels inside a region over which it fades into what is kept
 
@@ -122,15 +122,11 @@ def by_flow_edit(
     def remake(source_BCTHW: Tensor, latent_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
         nonlocal windows
         latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
-        prompts = sampling.model, sampling.positive, sampling.negative, sampling.cfg
-        seed = (sampling.seed + windows * ODD) % 2**64
-        sigmas = sampling.sigmas(latent_BCTHW)
-        run = begin(*prompts, latent, sigmas, seed, **sampling.models)
+        run = sampling.begin(latent, windows)
         model_source = host.prepare_latent(sampling.model, {"samples": source_BCTHW})
         state = edited(run, model_source, source, source_cfg, journal)
         windows += 1
-        samples = latent_of(run, finish(state))["samples"].float().cpu()
-        return torch.where(mask_B1THW == 0, latent_BCTHW, samples)
+        return with_kept(latent, latent_of(run, finish(state)))
 
     return remake
 

@@ -218,23 +218,8 @@ def latent_of(run: Denoising, samples_BCTHW: Tensor) -> Latent:
     return {**run.rest, "samples": host.finish_latent(run.model, samples_BCTHW)}
 
 
-def sample(
-    model: Any,
-    positive: list,
-    negative: list,
-    cfg: float,
-    latent: Latent,
-    sigmas: Tensor,
-    seed: int | Sequence[int],
-    solver: str = "euler",
-    journal: Journal | None = None,
-    **models: Any,
-) -> Latent:
-    """The denoised LATENT of a whole run; several windows of one verb share one journal.
-
-    `models` are `vae`, `model_low` and `boundary` as in `begin`.
-    """
-    run = begin(model, positive, negative, cfg, latent, sigmas, seed, solver, **models)
+def sample(run: Denoising, journal: Journal | None = None) -> Latent:
+    """The LATENT of a run taken to its end; several windows of one verb share one journal."""
     done = advance(run, run.state.steps_left, journal)
     return latent_of(done, finish(done.state))
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from math import floor
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..models.blending import Zone, blend_zone, lay_zone, mixed_over_time
@@ -22,9 +21,9 @@ from .extension import Extent, beginning_of, ending_of, has_suffix
 from .footage import Footage, encode_ending
 from .host.native import known_in, put_known
 from .joining import Joint, around, new_latents
-from .sampling import begin, latent_of, leads_by_known, walk
+from .sampling import latent_of, leads_by_known, walk
 from .types import Denoising
-from .verbs import ODD, Sampling
+from .verbs import Sampling, with_kept
 
 
 def prepare_transform(a: Footage, b: Footage, extent: Extent, **rest: Any) -> Joint:
@@ -87,23 +86,14 @@ def blended_fill(
 
     def fill(latent_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
         nonlocal at
-        first = at
+        first = at  # latent that the window makes: what tells its noise from the others'
         start, weight_T, at = lay_zone(latent_BCTHW, mask_B1THW, zone, at)
-        run = blended_run(sampling, start, mask_B1THW, fps, first)
-        done = latent_of(run, finish(advance_blended(run, positive_b, weight_T, journal)))
-        return torch.where(mask_B1THW == 0, latent_BCTHW, done["samples"].float().cpu())
+        latent = {"samples": start, "noise_mask": mask_B1THW, FPS: fps}
+        run = sampling.begin(latent, first)
+        done = finish(advance_blended(run, positive_b, weight_T, journal))
+        return with_kept(latent, latent_of(run, done))
 
     return fill
-
-
-def blended_run(
-    sampling: Sampling, latent_BCTHW: Tensor, mask_B1THW: Tensor, fps: float, first: int
-) -> Denoising:
-    """A window's run before its first step; its noise is its own by the first latent it makes."""
-    latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
-    prompts = sampling.positive, sampling.negative, sampling.cfg
-    sigmas, seed = sampling.sigmas(latent_BCTHW), (sampling.seed + first * ODD) % 2**64
-    return begin(sampling.model, *prompts, latent, sigmas, seed, **sampling.models)
 
 
 def advance_blended(

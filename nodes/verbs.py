@@ -36,8 +36,8 @@ from .host.duck import temporal_stride
 from .host.facts import facts_of, shift_of
 from .host.native import check_pair, latent_space, name_of
 from .host.shown import SHOWN
-from .sampling import open_journal, sample, seed_list
-from .types import BOUNDARY, Plan
+from .sampling import begin, open_journal, sample, seed_list
+from .types import BOUNDARY, Denoising, Plan
 from .video import LazyVideo
 
 ODD = 0x9E3779B97F4A7C15  # far from small seeds: window i of seed s is no window of seed s + 1
@@ -68,11 +68,6 @@ class Sampling:
         late = {name: settings[name] for name in ("model_low", "boundary") if name in settings}
         return cls(**values, **late, seed=seed, denoise=denoise, vae=vae)
 
-    @property
-    def models(self) -> dict[str, Any]:
-        """What `begin` takes besides the model."""
-        return {"vae": self.vae, "model_low": self.model_low, "boundary": self.boundary}
-
     def sigmas(self, latent_BCTHW: Tensor) -> Tensor:
         """The noise levels for a latent of this size."""
         T, H, W = latent_BCTHW.shape[2:]
@@ -85,18 +80,28 @@ class Sampling:
 
         def fill(latent_BCTHW: Tensor, mask_B1THW: Tensor) -> Tensor:
             nonlocal windows
-            latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
-            filled = self.run(latent, journal, windows)
+            latent: Latent = {"samples": latent_BCTHW, "noise_mask": mask_B1THW, FPS: fps}
+            made = self.run(latent, journal, windows)
             windows += 1
-            return torch.where(mask_B1THW == 0, latent_BCTHW, filled["samples"].float().cpu())
+            return with_kept(latent, made)
 
         return fill
 
     def run(self, latent: Latent, journal: Journal | None = None, window: int = 0) -> Latent:
-        sigmas = self.sigmas(samples_of(latent))
+        return sample(self.begin(latent, window), journal)
+
+    def begin(self, latent: Latent, window: int = 0) -> Denoising:
+        """A run before its first step; each window of a verb has noise of its own."""
+        prompts, sigmas = (self.positive, self.negative, self.cfg), self.sigmas(samples_of(latent))
         seed = (self.seed + window * ODD) % 2**64
-        prompts = self.positive, self.negative, self.cfg
-        return sample(self.model, *prompts, latent, sigmas, seed, journal=journal, **self.models)
+        late = {"vae": self.vae, "model_low": self.model_low, "boundary": self.boundary}
+        return begin(self.model, *prompts, latent, sigmas, seed, **late)
+
+
+def with_kept(latent: Latent, made: Latent) -> Tensor:
+    """What was made of a LATENT, with what its mask keeps to the end as it was given."""
+    made_BCTHW = made["samples"].float().cpu()
+    return torch.where(latent["noise_mask"] == 0, latent["samples"], made_BCTHW)
 
 
 def journaled(checkpoint: bool, work: Callable[[Journal | None], Any]) -> Any:

@@ -37,7 +37,7 @@ def latent(mask_T=FRAMES):
 
 
 def test_the_blind_half_takes_known_frames_for_noise(model, prompts, told):
-    sample(model, *prompts, CFG, latent(), SIGMAS, seed=1)
+    sample(begin(model, *prompts, CFG, latent(), SIGMAS, seed=1))
     levels = [[0.0, 0.0, s, s, s] for s in (1000.0, 600.0)]
     blind = [torch.tensor(level).tolist() for level in (1000.0, 600.0)]
     assert [one for one in told if isinstance(one, float)] == pytest.approx(blind)
@@ -52,7 +52,9 @@ def test_it_is_classifier_free_guidance_of_two_runs_step_by_step(model, prompts,
     known = run.state.latent[:, :, :2]
     blind = begin(model, negative, negative, 1.0, latent(torch.ones(5)), SIGMAS[1:], seed=1)
     blind = finish_run(blind)["samples"]
-    informed = sample(model, positive, negative, 1.0, latent(), SIGMAS[1:], seed=1)["samples"]
+    informed = sample(begin(model, positive, negative, 1.0, latent(), SIGMAS[1:], seed=1))[
+        "samples"
+    ]
     torch.testing.assert_close(model.latents.normalise(shown)[:, :, :2], known)
     expected = blind + cfg * (informed - blind)
     torch.testing.assert_close(shown[:, :, 2:], expected[:, :, 2:], atol=1e-4, rtol=0)

@@ -10,7 +10,7 @@ from patchdit.nodes.clips import PINS
 from patchdit.nodes.fitting import fit_frames, fit_with_edges, picture_box, surround
 from patchdit.nodes.footage import encode_clip, encode_ending
 from patchdit.nodes.pin import PinFrames
-from patchdit.nodes.sampling import sample
+from patchdit.nodes.sampling import begin, sample
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_pins_chain_and_the_sampler_keeps_them(canvas, model, vae, prompts, imag
     latent, _ = pin(latent, vae, images[2:3], -1)
     assert latent["noise_mask"].mean((0, 1, 3, 4)).tolist() == [0, 1, 0, 1, 0]
     assert latent[PINS] == ((0, 0), (8, 8), (16, 16))
-    made = sample(model, *prompts, 2.0, latent, torch.tensor([1.0, 0.5, 0.0]), 3)["samples"]
+    made = sample(begin(model, *prompts, 2.0, latent, torch.tensor([1.0, 0.5, 0.0]), 3))["samples"]
     known = latent["noise_mask"].expand_as(made) == 0
     assert torch.allclose(made[known], latent["samples"][known], atol=1e-5)
     assert not torch.allclose(made[~known], latent["samples"][~known], atol=0.1)

@@ -38,7 +38,7 @@ from patchdit.models import blockworld
 from patchdit.models.journal import Journal
 from patchdit.models.solvers import shifted_sigmas
 from patchdit.nodes import host
-from patchdit.nodes.sampling import sample
+from patchdit.nodes.sampling import begin, sample
 from patchdit.standalone.host import Session, use_session
 
 torch.manual_seed(0)  # of the known frame alone
@@ -55,7 +55,8 @@ with use_session(Session(on_progress=told)):
     for solver in ("euler", "unipc"):
         latent = {"samples": torch.randn(1, 16, 2, 4, 4), "noise_mask": torch.ones(1, 1, 2, 4, 4)}
         latent["noise_mask"][:, :, 0] = 0
-        windows.append(sample(model, *prompts, 4.0, latent, shifted_sigmas(8), 7, solver, journal))
+        run = begin(model, *prompts, 4.0, latent, shifted_sigmas(8), 7, solver)
+        windows.append(sample(run, journal))
 save_file({str(i): w["samples"] for i, w in enumerate(windows)}, out)
 journal.finish()
 """
@@ -140,13 +141,13 @@ def test_any_step_solver_and_fill(request, prompts, every_step, solver, which, s
     model = host.make_model(parts.transformer, parts.vae)
     latent = known_start(torch.randn(1, 16, 3, 4, 4), 1)
     given = model, *prompts, 4.0, latent, sigmas_of(latent, 5), [3], solver
-    whole = sample(*given)
     run = begin(*given)
+    whole = sample(run)
     journal = Journal(every_step, 0)
     part = advance(run, 5, journal)
     (key,) = part.keys
     journal.save(key, advance(run, step).state)
-    assert torch.equal(sample(*given, journal=journal)["samples"], whole["samples"])
+    assert torch.equal(sample(begin(*given), journal)["samples"], whole["samples"])
     journal.finish()
     assert state_files(every_step) == []
     assert torch.equal(part.state.x, advance(run, 5).state.x)
@@ -154,15 +155,15 @@ def test_any_step_solver_and_fill(request, prompts, every_step, solver, which, s
 
 def test_several_windows_find_the_finished_ones_at_once(model, prompts, every_step, kill_after):
     given = [(model, *prompts, 1.0, EMPTY, sigmas_of(EMPTY, 3), seed) for seed in (1, 2)]
-    whole = [sample(*each)["samples"] for each in given]
+    whole = [sample(begin(*each))["samples"] for each in given]
     kill_after(4)
     with pytest.raises(Killed):
         for each in given:
-            sample(*each, journal=open_journal())
+            sample(begin(*each), open_journal())
     assert len(state_files(every_step)) == 2
     kill_after(2)
     journal = open_journal()
-    again = [sample(*each, journal=journal)["samples"] for each in given]
+    again = [sample(begin(*each), journal)["samples"] for each in given]
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
     journal.finish()
     assert state_files(every_step) == []
@@ -192,12 +193,12 @@ def test_a_cancelled_run_goes_on(model, prompts, every_step, kill_after):
             session.interrupt.set()
 
     given = model, *prompts, 1.0, EMPTY, sigmas_of(EMPTY, 4), 1
-    whole = sample(*given)["samples"]
+    whole = sample(begin(*given))["samples"]
     session = Session(on_progress=report)
     with use_session(session), pytest.raises(InterruptProcessingException):
-        sample(*given, journal=Journal(every_step))
+        sample(begin(*given), Journal(every_step))
     kill_after(2)
-    assert torch.equal(sample(*given, journal=Journal(every_step))["samples"], whole)
+    assert torch.equal(sample(begin(*given), Journal(every_step))["samples"], whole)
 
 
 def test_another_seed_prompt_or_weight_begins_afresh(parts, model, prompts, every_step):

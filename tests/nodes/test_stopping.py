@@ -103,9 +103,9 @@ def test_another_node_goes_on(model, prompts):
 def test_later_windows_take_one_step(model, prompts):
     given = [(model, *prompts, 1.0, EMPTY, sigmas_of(EMPTY, 5), seed) for seed in (1, 2, 3)]
     with stopping(7) as told:
-        windows = [sample(*each)["samples"] for each in given]
+        windows = [sample(begin(*each))["samples"] for each in given]
     assert [value for value, _ in told] == [1, 2, 3, 4, 5, 1, 2, 1]
-    assert torch.equal(windows[0], sample(*given[0])["samples"])
+    assert torch.equal(windows[0], sample(begin(*given[0]))["samples"])
     first = advance(begin(*given[2]), 1)
     assert torch.equal(windows[2], latent_of(first, first.state.x0)["samples"])
 
@@ -137,11 +137,11 @@ def test_windows_before_the_stop_are_kept_for_the_next_run(model, prompts, tmp_p
     at_the_end = lambda self, key, state, last: last and self.save(key, state)  # noqa: E731
     monkeypatch.setattr(Journal, "keep", at_the_end)
     given = [(model, *prompts, 1.0, EMPTY, sigmas_of(EMPTY, 4), seed) for seed in (1, 2, 3)]
-    whole = [sample(*each)["samples"] for each in given]
+    whole = [sample(begin(*each))["samples"] for each in given]
 
     def windows():
         journal = open_journal()
-        made = [sample(*each, journal=journal)["samples"] for each in given]
+        made = [sample(begin(*each), journal)["samples"] for each in given]
         journal.finish()
         return made
 

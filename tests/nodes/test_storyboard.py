@@ -37,8 +37,8 @@ def chain(*inputs):
 def board(model, vae, parts, tmp_path, monkeypatch):
     """Runs a storyboard of shots; `.made` lists the seeds of the windows that were denoised."""
     monkeypatch.setattr(host, "journal_folder", lambda: tmp_path)
-    sample, made = verbs.sample, []
-    monkeypatch.setattr(verbs, "sample", lambda *a, **k: made.append(a[6]) or sample(*a, **k))
+    begin, made = verbs.begin, []
+    monkeypatch.setattr(verbs, "begin", lambda *a, **k: made.append(a[6]) or begin(*a, **k))
     settings = {
         "model": model,
         "clip": host.make_clip(parts.text, parts.tokenizer),
@@ -377,17 +377,17 @@ def test_a_shot_too_short_to_be_seen_has_no_seam(board):
 def test_a_killed_run_goes_on_with_the_identical_film(board, monkeypatch):
     story = [shot("bounces", 0.5), shot("rests", join="continue")]
     whole, *_ = board(*story, name="whole")
-    counted = verbs.sample
+    counted = verbs.begin
 
     def dies(*arguments, **more):
         if len(board.made) == 1:
             raise RuntimeError("killed")
         return counted(*arguments, **more)
 
-    monkeypatch.setattr(verbs, "sample", dies)
+    monkeypatch.setattr(verbs, "begin", dies)
     with pytest.raises(RuntimeError, match="killed"):
         board(*story, checkpoint=True)
-    monkeypatch.setattr(verbs, "sample", counted)
+    monkeypatch.setattr(verbs, "begin", counted)
     again, *_ = board(*story, checkpoint=True)
     assert len(board.made) == 1  # the first shot was kept
     assert torch.equal(again[0]["samples"], whole[0]["samples"])

@@ -150,7 +150,7 @@ def test_a_cancelled_run_has_lost_no_step(model, low, prompts, tmp_path, calls, 
     """The journal writes at most every 5 s; what was done since is written when a run stops."""
     given = model, *prompts, 1.0, EMPTY, SIGMAS, 1, "unipc"
     late = {"model_low": low, "boundary": 0.9}
-    whole = sample(*given, **late)["samples"]
+    whole = sample(begin(*given, **late))["samples"]
 
     def report(node, value, total):
         if value == at:
@@ -158,10 +158,10 @@ def test_a_cancelled_run_has_lost_no_step(model, low, prompts, tmp_path, calls, 
 
     session = Session(on_progress=report)
     with use_session(session), pytest.raises(InterruptProcessingException):
-        sample(*given, journal=Journal(tmp_path, 1e6), **late)
+        sample(begin(*given, **late), Journal(tmp_path, 1e6))
     assert len(state_files(tmp_path)) == 1
     done = len(calls)
-    assert torch.equal(sample(*given, journal=Journal(tmp_path, 1e6), **late)["samples"], whole)
+    assert torch.equal(sample(begin(*given, **late), Journal(tmp_path, 1e6))["samples"], whole)
     assert len(calls) - done == 10 - done
 
 
@@ -174,7 +174,7 @@ def test_a_run_that_fails_at_its_first_step_writes_nothing(model, prompts, tmp_p
 
     handle = model.network.register_forward_pre_hook(fail)
     with pytest.raises(Broken):
-        sample(model, *prompts, 1.0, EMPTY, SIGMAS, 1, journal=Journal(tmp_path, 0))
+        sample(begin(model, *prompts, 1.0, EMPTY, SIGMAS, 1), Journal(tmp_path, 0))
     handle.remove()
     assert state_files(tmp_path) == []
 
