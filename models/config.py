@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil, prod
 from typing import NamedTuple
 
 
@@ -12,6 +14,10 @@ class PatchSize(NamedTuple):
     t: int = 1
     h: int = 2
     w: int = 2
+
+    def tokens(self, latent_THW: Sequence[int]) -> int:
+        """Patches of one latent video; what is left over at an edge makes a whole one."""
+        return prod(ceil(size / side) for size, side in zip(latent_THW, self, strict=True))
 
 
 WAN_PATCH = PatchSize()

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import prod
 
 from .config import TransformerConfig, VAEConfig
 from .wan_layouts import count_blocks
@@ -70,11 +70,6 @@ class Run:
     def cached(self) -> int:
         """Known tokens whose keys and values are computed once and kept."""
         return self.known if self.config.known_attends_known else 0
-
-
-def count_tokens(config: TransformerConfig, latent_THW: tuple[int, int, int]) -> int:
-    """Tokens of one latent video; what is left over at an edge makes a whole patch."""
-    return prod(ceil(size / side) for size, side in zip(latent_THW, config.patch, strict=True))
 
 
 def context_length(config: TransformerConfig) -> int:

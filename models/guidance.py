@@ -119,12 +119,7 @@ class ModelDenoiser:
         copies = len(self.contexts) // len(self.calls)
         if copies > 1:
             x_BCTHW, timestep = torch.cat([x_BCTHW] * copies), torch.cat([timestep] * copies)
-        known = timestep == 0
-        caching = self.model.config.known_attends_known and bool((known == known[:1]).all())
-        out = [
-            self.model(x_BCTHW, timestep, text, cache=cache if caching else None)
-            for text, cache in self.calls
-        ]
+        out = [self.model(x_BCTHW, timestep, text, cache=cache) for text, cache in self.calls]
         return [part for velocity in out for part in velocity.chunk(copies)]
 
 

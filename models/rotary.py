@@ -18,7 +18,7 @@ def angle_dtype(device: torch.device) -> torch.dtype:
 def rotary_table(positions_BL3: Tensor, head_width: int, theta: float = 10000.0) -> Tensor:
     """Cosine and sine (B,L,1,h,2), or (L,1,h,2), by which `rotate` turns the heads of tokens.
 
-    These lie at integer (t,h,w) positions, (B,L,3) or (L,3); any integer is valid.
+    These lie at (t,h,w) positions, (B,L,3) or (L,3); any number is valid.
     Height and width get head_width // 6 pairs each, time the rest (44/42/42 values of 128).
     RoFormer (arXiv:2104.09864) eq. 34 along each axis, over neighbouring pairs of values.
     """

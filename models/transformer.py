@@ -51,6 +51,10 @@ class PatchDiT(nn.Module):
     attends; `cast(parameter, like)` fetches the parameters that blocks hold directly: so a host
     brings its own layers, backend and partial loading. Peebles & Xie (arXiv:2212.09748); Wan
     (arXiv:2503.20314).
+
+    With `known_attends_known`, tokens at timestep 0 see one another and nothing else, so that they
+    are the same at every step of a run. A sample with one timestep for all of it sees all of
+    itself, at 0 too.
     """
 
     def __init__(
@@ -152,12 +156,13 @@ class PatchDiT(nn.Module):
         cache: KnownCache | None = None,
         control: Control | None = None,
     ) -> Tensor:
-        """The velocity (B,L,P) of any set of patches at integer `positions`, (B,L,3) or (L,3).
+        """The velocity (B,L,P) of any set of patches at `positions`, (B,L,3) or (L,3).
 
         `timestep` is (B) or (B,G): one for each of G equally long runs of tokens, G = L at the
         finest. With `lengths`, B is 1 and clips of so many tokens are packed along L; each sees
         itself only and its own row of `contexts`, and `timestep` is (clips) or (1,L). A `control`
-        is patches too, one for each token.
+        is patches too, one for each token. A `cache` is used where it can be: in a model with
+        known_attends_known, where all samples know the same tokens.
         """
         self.check_tokens(tokens_BLP, positions, lengths)
         if control is not None:
@@ -172,17 +177,12 @@ class PatchDiT(nn.Module):
         whole = TokenSet(
             tokens_BLP, positions, timestep_BG, tuple(lengths or tokens_BLP.shape[1:2])
         )
-        if cache is not None and not self.config.known_attends_known:
-            raise ValueError("A cache of known tokens needs a model with known_attends_known.")
-        # A sample with one timestep is known or unknown as a whole: it sees all of itself.
         if not self.config.known_attends_known or timestep_BG.shape[1] == 1:
             return self.run(whole, text, control=control)
         known_BG = timestep_BG == 0
         if bool((known_BG == known_BG[:1]).all()):
             source = (contexts, image_features)
             return run_known_apart(self.run, whole, text, known_BG[0], cache, source)
-        if cache is not None:
-            raise ValueError("A cache needs the same known tokens in every sample of a batch.")
         return self.run(whole, text, mask=known_sees_known(known_BG, tokens_BLP.shape[1]))
 
     def check_tokens(

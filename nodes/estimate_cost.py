@@ -14,7 +14,6 @@ from ..models.cost import (
     Flops,
     Run,
     Speed,
-    count_tokens,
     largest,
     run_flops,
     sampling_bytes,
@@ -158,13 +157,13 @@ def estimate_run(
     known = 0 if latent is None else known_tokens(latent, told.config.patch, group)
     mask = None if latent is None else mask_of(latent, shape, group)
     blind = cfg > 1 and known > 0 and mask is not None and whole_frames(mask)
-    tokens = count_tokens(told.config, shape[2:])  # pyright: ignore
+    tokens = told.config.patch.tokens(shape[2:])
     run = Run(told.config, tokens, steps, passes, shape[0], known, blind)
     name = machine.device_name(machine.compute_device())
     speed = speed_of(machine.compute_device(), told.dtype, name, machine.speed_file())
 
     def memory(shape: tuple[int, ...], known: int = 0) -> tuple[int, int | None]:
-        tokens = count_tokens(told.config, shape[2:])  # pyright: ignore
+        tokens = told.config.patch.tokens(shape[2:])
         planned = Run(told.config, tokens, steps, passes, shape[0], known, blind and known > 0)
         decode = None if vae is None else machine.decode_memory(vae, shape)
         return sampling_bytes(planned, told.dtype.itemsize), decode

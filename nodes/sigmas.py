@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from math import prod
 from typing import Any
 
-from ..models.config import PatchSize
+from ..models.config import WAN_PATCH
 from ..models.flow import shift_for, shifted_sigmas
 from .api import io
-from .clips import Latent, samples_of
-from .host.facts import shift_of
+from .clips import samples_of
+from .host.facts import patch_of, shift_of
 
 LARGEST = 30  # usual shifts are below: above, nearly all steps are at nearly pure noise
 
@@ -68,7 +67,8 @@ class FlowSigmas(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, steps, denoise, shift, model=None):
-        shift = shift or usual_shift(model, token_count(latent))
+        patch = WAN_PATCH if model is None else patch_of(model)
+        shift = shift or usual_shift(model, patch.tokens(samples_of(latent).shape[2:]))
         return io.NodeOutput(shifted_sigmas(steps, shift, denoise))
 
 
@@ -85,9 +85,3 @@ def usual_shift(model: Any | None, tokens: int) -> float:
             shift,
         )
     return shift
-
-
-def token_count(latent: Latent) -> int:
-    """Tokens of one video of the latent, in the patches that Blockworld and Wan share."""
-    cells = prod(samples_of(latent).shape[2:])
-    return max(1, cells // prod(PatchSize()))

@@ -31,9 +31,9 @@ from .clips import (
     rest_of,
     samples_of,
 )
-from .footage import PATCH, Footage, read_footage, video_of
+from .footage import Footage, read_footage, video_of
 from .host.duck import temporal_stride
-from .host.facts import facts_of, shift_of
+from .host.facts import facts_of, patch_of, shift_of
 from .host.native import check_pair, latent_space, name_of
 from .host.shown import SHOWN
 from .sampling import begin, open_journal, sample, seed_list
@@ -70,8 +70,7 @@ class Sampling:
 
     def sigmas(self, latent_BCTHW: Tensor) -> Tensor:
         """The noise levels for a latent of this size."""
-        T, H, W = latent_BCTHW.shape[2:]
-        tokens = T * -(-H // PATCH) * -(-W // PATCH)
+        tokens = patch_of(self.model).tokens(latent_BCTHW.shape[2:])
         return shifted_sigmas(self.steps, shift_of(self.model, tokens), self.denoise)
 
     def fill(self, fps: float, journal: Journal | None) -> Callable[[Tensor, Tensor], Tensor]:

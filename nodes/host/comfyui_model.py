@@ -87,7 +87,7 @@ class HostPatchDiT(PatchDiT):
 
     def _velocity(self, x, timesteps, context, control=None, transformer_options=None, **kwargs):
         options = dict(transformer_options or {})
-        text, known = self.held(options, timesteps, context)
+        text, known = self.held(options, context)
         self.attend.transformer_options = options
         velocity = super().forward(x, timesteps, text, cache=known)
         self.attend.transformer_options = {}
@@ -96,7 +96,6 @@ class HostPatchDiT(PatchDiT):
     def held(
         self,
         options: dict,
-        timesteps: Tensor,
         context_BSD: Tensor,
         image_BSD: Tensor | None = None,
     ) -> tuple[TextKeysValues, KnownCache | None]:
@@ -108,10 +107,8 @@ class HostPatchDiT(PatchDiT):
         if run is None:
             return self.text_keys_values(context_BSD, image_BSD), None
         held = run.of(self, tuple(options.get("uuids", ())), context_BSD, image_BSD)
-        known = timesteps == 0
-        caching = self.config.known_attends_known and bool((known == known[:1]).all())
         patched = options.get("patches_replace", {}).get("dit") or options.get("patches")
-        return held.text, held.known if caching and not patched else None
+        return held.text, None if patched else held.known
 
     def embed_patches(self, tokens_BLP: Tensor, convolution=None) -> Tensor:
         """As our network does it, with the weights as core's layers fetch theirs for use.

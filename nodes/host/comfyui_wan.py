@@ -85,7 +85,7 @@ class HostWan(HostPatchDiT):
         }
         positions_L3 = rope_positions(grid.positions(x.device), options.get("rope_options"))
         image = clip_fea if self.config.image_width else None
-        text, _ = self.held(options, timestep, context, image)
+        text, _ = self.held(options, context, image)
         control = self.control_of(vace_context, vace_strength)
         self.attend.transformer_options = options
         velocity_BLP = self.forward_tokens(

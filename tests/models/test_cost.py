@@ -18,7 +18,6 @@ from patchdit.models.cost import (
     Speed,
     call_flops,
     config_of_shapes,
-    count_tokens,
     decode_bytes,
     largest,
     run_flops,
@@ -76,7 +75,7 @@ def test_flops_of_a_run_are_those_that_torch_counts(config):
             for step in (800.0, 400.0):
                 network(x_BCTHW, torch.tensor([step]), text)
 
-    run = Run(config, count_tokens(config, (3, 4, 6)), steps=2, passes=2)
+    run = Run(config, config.patch.tokens((3, 4, 6)), steps=2, passes=2)
     assert run.tokens == 18
     assert run_flops(run).total == pytest.approx(counted(two_steps_two_prompts), rel=0.01)
 
@@ -116,7 +115,7 @@ def test_closed_forms():
 def test_wan_1_3b_at_480p():
     """832x480, 81 frames: 21 x 30 x 52 tokens, the sequence length that Wan's authors name."""
     config = TRANSFORMER_PRESETS["wan2.1-1.3b"]
-    tokens = count_tokens(config, (21, 60, 104))
+    tokens = config.patch.tokens((21, 60, 104))
     assert tokens == 32760
     call = call_flops(config, tokens, tokens)
     # Every parameter of the blocks is used once a token, but for those that see the text only.
@@ -134,7 +133,7 @@ def test_memory_of_a_step_is_what_torch_allocates(size, mlp_width):
     x_BCTHW, t = torch.randn(B, 16, *latent), torch.full((B,), 500.0)
     context = torch.randn(B, 5, config.text_width)
     peak = peak_of(lambda: network(x_BCTHW, t, network.text_keys_values(context)))
-    run = Run(config, count_tokens(config, tuple(latent)), 1, 1, B)
+    run = Run(config, config.patch.tokens(latent), 1, 1, B)
     assert peak / 1.25 < sampling_bytes(run) < peak * 1.25
 
 

@@ -166,6 +166,15 @@ def test_the_cache_is_filled_anew_when_known_tokens_or_text_change():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("config", [TINY, KNOWING], ids=["all see all", "known differ"])
+def test_a_cache_that_cannot_be_used_changes_nothing(config):
+    model, (x, context) = make(config), inputs(config)
+    timestep, cache = 500 * torch.eye(2, 3), KnownCache()
+    out = model(x, timestep, context, cache=cache)
+    assert torch.equal(out, model(x, timestep, context)) and not cache.layers
+
+
+@torch.no_grad()
 def test_known_tokens_do_not_feel_the_noise():
     model, usual = make(KNOWING), make(TINY)
     x, context = inputs(KNOWING)
@@ -368,7 +377,7 @@ def test_a_fresh_model_says_zero_and_a_host_brings_its_parts():
 
 @torch.no_grad()
 def test_bad_input_is_one_sentence():
-    model, knowing = make(TINY), make(KNOWING)
+    model = make(TINY)
     x, context = inputs(TINY)
     tokens, positions = torch.zeros(1, 4, 16), Grid(1, 2, 2, TINY.patch).positions()
     t = torch.ones(2)
@@ -381,11 +390,6 @@ def test_bad_input_is_one_sentence():
         (lambda: model(x, t, context[..., :7]), "features 7 wide; this model needs 20"),
         (lambda: model(x, t, context[:1]), "1 prompts for 2 clips"),
         (lambda: model(x, t, context, torch.zeros(2, 3, 4)), "no image branch"),
-        (lambda: model(x, t, context, cache=KnownCache()), "needs a model with known_attends"),
-        (
-            lambda: knowing(x, torch.eye(2, 3), context, cache=KnownCache()),
-            "same known tokens in every sample",
-        ),
         (
             lambda: model.forward_tokens(tokens, positions, t, context, [1, 2]),
             r"Clips of \[1, 2\] tokens need one row of 3 tokens; got 1x4",
