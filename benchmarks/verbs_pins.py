@@ -12,7 +12,7 @@ from patchdit.benchmarks.verbs_rows import Row, mean, share
 from patchdit.benchmarks.verbs_world import Bench, Filmed, defaults, describe, film, psnr
 from patchdit.nodes import host
 from patchdit.nodes.denoise import StartDenoising
-from patchdit.nodes.latent import EmptyVideoLatent
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.sampling import advance, begin
 from patchdit.nodes.verbs import Sampling

@@ -17,8 +17,13 @@ from torch import Tensor
 from ..models.assembly import Given, Made, Piece, crop
 from ..models.pins import Pin, frames_held, pin_at
 from . import host
-from .canvas import cells_of, latent_shape
-from .clips import (
+from .cells import cells_of, latent_shape
+from .footage import Footage, at_rate, check_frames, check_rate, grid_of
+from .host.duck import temporal_stride
+from .host.facts import facts_of, rate_of
+from .host.native import native_kind
+from .host.shown import Shown, left_free, shown_in, without
+from .latent_dicts import (
     FPS,
     SIZE,
     Latent,
@@ -29,11 +34,6 @@ from .clips import (
     samples_of,
     shown_size,
 )
-from .footage import Footage, at_rate, check_frames, check_rate, grid_of
-from .host.duck import temporal_stride
-from .host.facts import facts_of, rate_of
-from .host.native import native_kind
-from .host.shown import Shown, left_free, shown_in, without
 from .pinning import canvas_of, pin_images, span
 from .sound import SPARE, place
 from .types import Plan

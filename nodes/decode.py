@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..models.assembly import crop
 from .api import io
-from .clips import FPS, real_frames, samples_of, shown_size
 from .footage import grid_of
 from .host import decode_frames, latent_channels, spatial_stride
 from .host.duck import temporal_stride
 from .host.facts import rate_of
+from .latent_dicts import FPS, real_frames, samples_of, shown_size
 from .video import LazyVideo
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..models.flow import SOLVERS
 from .api import io
-from .clips import samples_of
+from .latent_dicts import samples_of
 from .sampling import Stoppable, advance, begin, finish_run, latent_of, open_journal, seed_list
 from .sockets import low_inputs
 from .types import BOUNDARY, DenoiseStateWire

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..models.flow import DenoiseState, edit
 from . import host
-from .clips import SIZE, Latent, mask_of
 from .fitting import SAME_SHAPE
 from .host.facts import stride_of
 from .host.native import known_in, put_known, shown_to
 from .host.shown import SHOWN, noting, shown_in, still_kept, unmoved
+from .latent_dicts import SIZE, Latent, mask_of
 from .sampling import tell_known
 from .types import Denoising
 

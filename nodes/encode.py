@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..models.timeline import STRIDE, whole_groups
 from .api import io
-from .clips import FPS, FRAMES, latent_length
 from .footage import check_frames, frames_of
 from .host import encode_frames, progress
 from .host.duck import temporal_stride
 from .host.facts import rate_of
+from .latent_dicts import FPS, FRAMES, latent_length
 
 FITS = ["pad", "trim", "error"]
 

@@ -23,11 +23,11 @@ from ..models.device_speed import speed_of
 from ..models.timeline import STRIDE, pixel_frames
 from . import host
 from .api import io
-from .clips import Latent, latent_length, mask_of, samples_of
 from .host import device as machine
 from .host.duck import temporal_stride
 from .host.facts import patch_of, stride_of
 from .host.native import whole_frames
+from .latent_dicts import Latent, latent_length, mask_of, samples_of
 
 GIB = 2**30
 

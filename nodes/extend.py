@@ -11,7 +11,6 @@ from ..models.extend import extend_backwards, extend_forwards
 from ..models.journal import Journal
 from . import host
 from .api import io
-from .clips import FPS
 from .drift import drift_watch
 from .extension import (
     Extension,
@@ -22,6 +21,7 @@ from .extension import (
     shortened,
 )
 from .footage import Footage, last_frame_as_image, told_source
+from .latent_dicts import FPS
 from .sampling import Stoppable
 from .sockets import (
     checkpoint_input,

@@ -23,7 +23,6 @@ from ..models.extend import (
     window_lengths,
 )
 from ..models.timeline import STRIDE, frames_back, pixel_frames, places_after
-from .clips import FPS, check_seconds
 from .footage import (
     Footage,
     check_rate,
@@ -32,6 +31,7 @@ from .footage import (
     same_rate,
 )
 from .host.facts import facts_of
+from .latent_dicts import FPS, check_seconds
 from .sound import join
 from .types import Plan
 from .verbs import window_latents

@@ -18,8 +18,8 @@ from ..models.assembly import Piece, crop, gathered, pad_to, play
 from ..models.timeline import pixel_frames
 from . import host
 from .api import Input
-from .clips import FPS, SEAMS, real_frames, samples_of, shown_size
 from .host.duck import temporal_stride
+from .latent_dicts import FPS, SEAMS, real_frames, samples_of, shown_size
 from .sound import place
 from .video import LazyVideo
 

@@ -21,7 +21,6 @@ from ..models.assembly import Given, Made, Piece
 from ..models.blending import Zone, lay_zone
 from ..models.extend import bridge, context_of, front_of, gap, usual_context, window_lengths
 from ..models.timeline import STRIDE, pixel_frames, places_between
-from .clips import FPS
 from .extension import (
     Extent,
     beginning_of,
@@ -32,6 +31,7 @@ from .extension import (
 )
 from .fitting import fit_frames
 from .footage import Footage, at_rate, last_frame_as_image
+from .latent_dicts import FPS
 from .sound import CROSSFADE, join, without_beginning
 from .types import Plan
 

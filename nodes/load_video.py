@@ -7,9 +7,9 @@ from ..models.families import VideoModelFile, find_video_model
 from . import host
 from .api import io
 from .host import device
+from .sockets import half_input
 
 MODELS, VAES = "diffusion_models", "vae"  # ComfyUI's folders
-HALVES = ["auto", "high", "low"]
 DTYPES = ["auto", "bf16", "fp16", "fp32", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]
 ABILITIES = {
     "wan2.1-t2v": "text to video",
@@ -48,14 +48,9 @@ class LoadVideoModel(io.ComfyNode):
                     tooltip="Number format of the weights. auto: what the file and the device are"
                     " best at; fp8 halves the memory of a 16-bit file.",
                 ),
-                io.Combo.Input(
-                    "half",
-                    options=HALVES,
-                    default="auto",
-                    optional=True,
-                    tooltip="Which half of Wan 2.2 14B, high or low noise, to load of a file that"
-                    " holds both, or that a file is whose name does not say. auto: by its names.",
-                    advanced=True,
+                half_input(
+                    "Which half of Wan 2.2 14B, high or low noise, to load of a file that"
+                    " holds both, or that a file is whose name does not say. auto: by its names."
                 ),
             ],
             outputs=[

@@ -5,8 +5,7 @@ from __future__ import annotations
 from . import host
 from .api import io
 from .host.native import half_of
-
-HALVES = ["auto", "high", "low"]
+from .sockets import half_input
 
 
 class LoadVideoLora(io.ComfyNode):
@@ -37,14 +36,9 @@ class LoadVideoLora(io.ComfyNode):
                     tooltip="How much of the LoRA is added; 0 leaves the model as it is and a"
                     " negative strength turns its effect round.",
                 ),
-                io.Combo.Input(
-                    "half",
-                    options=HALVES,
-                    default="auto",
-                    optional=True,
-                    tooltip="Of a file for both halves of Wan 2.2, which one the model is: high or"
-                    " low noise. auto: as its own file's name says. No effect on other files.",
-                    advanced=True,
+                half_input(
+                    "Of a file for both halves of Wan 2.2, which one the model is: high or"
+                    " low noise. auto: as its own file's name says. No effect on other files."
                 ),
             ],
             outputs=[

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..models.patches import unpatchify
-from .clips import real_frames
+from .latent_dicts import real_frames
 from .types import PatchedLatent
 
 

@@ -9,7 +9,7 @@ from ..models.config import PatchSize
 from ..models.patches import patchify, token_maximum, unpatchify
 from ..models.selection import selection_mask
 from .api import io
-from .clips import mask_of, rest_of, samples_of
+from .latent_dicts import mask_of, rest_of, samples_of
 from .types import PatchedLatent, Patches
 
 

@@ -20,7 +20,6 @@ from ..models.pins import (
     put_pin,
 )
 from . import host
-from .clips import PINS, Latent, mask_of, real_frames, samples_of, shown_size
 from .fitting import FITS, SAME_SHAPE, fit_frames, fit_with_edges, surround
 from .footage import (
     check_frames,
@@ -31,6 +30,7 @@ from .footage import (
 )
 from .host.duck import temporal_stride
 from .host.shown import SHOWN, Shown
+from .latent_dicts import PINS, Latent, mask_of, real_frames, samples_of, shown_size
 from .verbs import check_choice
 
 NEAR = 0.5 / 255  # of a mask's value to 0 or 1: what resampling or 8 bits make of those
@@ -145,10 +145,9 @@ def check_free(mask_B1THW: Tensor, pin: Pin, pinned_THW: Tensor, known: tuple) -
     group = frames_held(latent, latent + 1, pin.stride)
     near = [span(*pin) for pin in known if pin[0] <= group[-1] and pin[1] >= group[0]]
     raise ValueError(
-        f"Setting frame puts a pin on {span(pin.own[0], pin.own[-1])} where"
-        f" {near[0] if near else 'something'} is pinned already, and"
-        f" {span(group[0], group[-1])} are one latent frame: choose a frame outside them, or masks"
-        " that do not overlap."
+        f"Setting frame puts a pin on {span(pin.own[0], pin.own[-1])}, too near to what is pinned"
+        f" already ({near[0] if near else 'a part of the latent'}): one latent frame holds"
+        f" {span(group[0], group[-1])}. Choose a frame outside, or masks that do not overlap."
     )
 
 

@@ -16,9 +16,9 @@ from ..models.reframe import Side, kept_shares, mask_outside, side_at, size_for,
 from ..models.timeline import STRIDE, first_pixel_frame, whole_groups
 from . import host
 from .aspects import ratio_of
-from .clips import FPS, FRAMES, Latent
 from .fitting import surround
 from .footage import Footage, encode_clip, grid_of, patch_of, same_rate
+from .latent_dicts import FPS, FRAMES, Latent
 from .types import Plan
 from .verbs import check_choice
 

@@ -20,8 +20,8 @@ from ..models.journal import Journal
 from ..models.remix import Remake, edit_step, remix_lengths, start_edit
 from ..models.timeline import first_pixel_frame, pixel_frames, whole_groups
 from . import host
-from .clips import FPS, FRAMES, mask_of
 from .footage import Footage, encode_clip, grid_of
+from .latent_dicts import FPS, FRAMES, mask_of
 from .sampling import latent_of, tell_known, walk
 from .types import Denoising, Plan
 from .verbs import Sampling, with_kept

@@ -16,10 +16,10 @@ from ..models.flow import DenoiseState, denoise_step, finish, noise_levels, star
 from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal, run_key
 from . import host
-from .clips import FPS, Latent, mask_of, rest_of
 from .host.facts import boundary_of, facts_of, patch_of, stride_of
 from .host.native import check_pair, shown_to, with_known
 from .host.shown import SHOWN, shown_in
+from .latent_dicts import FPS, Latent, mask_of, rest_of
 from .types import BOUNDARY, Denoising
 
 Guide = tuple[list, list, float]  # positive, negative and cfg: what one denoiser goes by

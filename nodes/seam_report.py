@@ -19,8 +19,8 @@ from torch import Tensor
 from ..models.seams import SeamReport as Report
 from ..models.seams import judge, measure
 from .api import Input, InputImpl, Types, io
-from .clips import DEFAULT_FPS
 from .footage import frames_of
+from .latent_dicts import DEFAULT_FPS
 from .video import LazyVideo
 
 WIDTH, HEIGHT, SCALE = 900, 600, 2

@@ -24,8 +24,8 @@ from ..models.selection import (
     select_share,
 )
 from .api import io
-from .clips import FPS, mask_of
 from .host.facts import rate_of_channels
+from .latent_dicts import FPS, mask_of
 from .patch_views import brush_view
 from .patched import channels, clip_frames
 from .types import PatchedLatent, Patches

@@ -20,10 +20,10 @@ from ..models.journal import Journal
 from ..models.shot_runs import RunEnd, add_shot, recall
 from ..models.timeline import STRIDE, pixel_frames
 from . import host
-from .clips import LONGEST, frames_for, latent_length
 from .footage import grid_of, last_frame_as_image, same_rate
 from .host.duck import temporal_stride
 from .kept_shots import KeptShots
+from .latent_dicts import LONGEST, frames_for, latent_length
 from .types import BOUNDARY, Shot
 from .verbs import Sampling
 

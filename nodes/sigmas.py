@@ -8,8 +8,8 @@ from typing import Any
 from ..models.config import WAN_PATCH
 from ..models.flow import shift_for, shifted_sigmas
 from .api import io
-from .clips import samples_of
 from .host.facts import patch_of, shift_of
+from .latent_dicts import samples_of
 
 LARGEST = 30  # usual shifts are below: above, nearly all steps are at nearly pure noise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .api import io
-from .clips import LONGEST
+from .latent_dicts import LONGEST
 from .types import BOUNDARY, PlanWire
 
 
@@ -40,6 +40,18 @@ def checkpoint_input():
         default=False,
         tooltip="Keep the run's state on disk while it works: killed at any step, it goes on from"
         " there when queued again, with the identical result.",
+        advanced=True,
+    )
+
+
+def half_input(tooltip: str):
+    """half: of two models that share a run."""
+    return io.Combo.Input(
+        "half",
+        options=["auto", "high", "low"],
+        default="auto",
+        optional=True,
+        tooltip=tooltip,
         advanced=True,
     )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from . import host
 from .api import io
-from .clips import FPS, LONGEST
 from .footage import video_of
 from .host.duck import temporal_stride
 from .host.facts import facts_of
 from .kept_shots import KeptShots
+from .latent_dicts import FPS, LONGEST
 from .sampling import Stoppable
 from .shots import CAMERAS, Board, Take, fill_shots, piece_of, runs_of, shots_report, starts_of
 from .sockets import checkpoint_input, low_inputs, sampling_inputs, verb_outputs, window_inputs

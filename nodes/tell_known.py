@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from . import host
 from .api import io
-from .clips import Latent, mask_of, samples_of
 from .host.facts import stride_of
 from .host.native import shown_to, with_known
 from .host.shown import SHOWN, shown_in
+from .latent_dicts import Latent, mask_of, samples_of
 from .sockets import denoiser_input
 
 

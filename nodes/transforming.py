@@ -16,11 +16,11 @@ from ..models.blending import Zone, blend_zone, lay_zone, mixed_over_time
 from ..models.flow import DenoiseState, denoise_step, finish
 from ..models.guidance import Denoiser, guided_by_known
 from ..models.journal import Journal
-from .clips import FPS
 from .extension import Extent, beginning_of, ending_of, has_suffix
 from .footage import Footage, encode_ending
 from .host.native import known_in, put_known
 from .joining import Joint, around, new_latents
+from .latent_dicts import FPS
 from .sampling import latent_of, leads_by_known, walk
 from .types import Denoising
 from .verbs import Sampling, with_kept

@@ -16,7 +16,7 @@ from ..models.flow import DenoiseState
 from ..models.patches import Grid
 from ..models.timeline import pixel_frames
 from .api import io
-from .clips import usual_stride
+from .latent_dicts import usual_stride
 
 Patches = io.Custom("PATCHES")
 DenoiseStateWire = io.Custom("DENOISE_STATE")

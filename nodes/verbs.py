@@ -19,7 +19,12 @@ from ..models.journal import Journal
 from ..models.solvers import shifted_sigmas
 from ..models.timeline import STRIDE, pixel_frames
 from . import host
-from .clips import (
+from .footage import Footage, read_footage, video_of
+from .host.duck import temporal_stride
+from .host.facts import facts_of, patch_of, shift_of
+from .host.native import check_pair, latent_space, name_of
+from .host.shown import SHOWN
+from .latent_dicts import (
     FPS,
     PINS,
     SEAMS,
@@ -31,11 +36,6 @@ from .clips import (
     rest_of,
     samples_of,
 )
-from .footage import Footage, read_footage, video_of
-from .host.duck import temporal_stride
-from .host.facts import facts_of, patch_of, shift_of
-from .host.native import check_pair, latent_space, name_of
-from .host.shown import SHOWN
 from .sampling import begin, open_journal, sample, seed_list
 from .types import BOUNDARY, Denoising, Plan
 from .video import LazyVideo

@@ -36,7 +36,7 @@ from ...standalone.host import (
     session,
     throw_if_interrupted,
 )
-from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
+from ..latent_dicts import DEFAULT_FPS, Latent, check_channels, samples_of
 from .conditions import ConditionedDenoiser, conditions_of, entry_of
 from .duck import Clip, Load, Model, Statistics, Vae
 from .facts import stride_of

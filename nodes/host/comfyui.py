@@ -28,7 +28,7 @@ from ...models.families import VideoModelFile
 from ...models.text import TextEncoder, Tokenizer
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE
-from ..clips import DEFAULT_FPS, Latent, check_channels, samples_of
+from ..latent_dicts import DEFAULT_FPS, Latent, check_channels, samples_of
 from .canvas_comfyui import (
     clip_show,
     heed_stop,

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from ...models.guidance import ModelDenoiser, rows
 from ...models.transformer import PatchDiT
-from ...models.vace import Control
+from ...models.vace import CELL, Control
 from .duck import LatentSpace, Model
-
-MASK_CHANNELS = 4  # one for each pixel frame of a latent frame
-CONTROL_MASK_CHANNELS = 64  # one for each pixel of a latent cell
+from .shown import MASK_PLANES
 
 Entry = tuple[Tensor, dict[str, Any]]
 
@@ -74,12 +72,12 @@ def image_channels(
     if image is None:
         return torch.zeros(1, channels, T, H, W)
     check_size("concat_latent_image", image, shape)
-    known = torch.zeros(1, MASK_CHANNELS, T, H, W)
+    known = torch.zeros(1, MASK_PLANES, T, H, W)
     mask = values.get("concat_mask")
     if mask is not None:
         known = 1 - mask.float()
-        if known.shape[1] != MASK_CHANNELS:
-            known = known.mean(1, keepdim=True).expand(-1, MASK_CHANNELS, -1, -1, -1)
+        if known.shape[1] != MASK_PLANES:
+            known = known.mean(1, keepdim=True).expand(-1, MASK_PLANES, -1, -1, -1)
         known = F.pad(known, (0, 0, 0, 0, 0, T - known.shape[2]))
         check_size("concat_mask", known, shape)
     image = latents.normalise(image.float())
@@ -98,10 +96,10 @@ def control_of(
     T, H, W = shape[2:]
     frames = values.get("vace_frames")
     if frames is None:
-        frames = [torch.zeros(1, channels - CONTROL_MASK_CHANNELS, T, H, W)]
+        frames = [torch.zeros(1, channels - CELL**2, T, H, W)]
     masks = values.get("vace_mask")
     if masks is None:
-        masks = [torch.ones(1, CONTROL_MASK_CHANNELS, T, H, W)] * len(frames)
+        masks = [torch.ones(1, CELL**2, T, H, W)] * len(frames)
     videos = []
     for latent, mask in zip(frames, masks, strict=True):
         check_size("vace_frames", latent, shape)

@@ -18,7 +18,7 @@ from ...models.text import TextEncoder, Tokenizer
 from ...models.timeline import STRIDE, latent_frames, pixel_frames
 from ...models.transformer import PatchDiT
 from ...models.video_vae import VideoVAE, nearest_valid
-from ..clips import samples_of
+from ..latent_dicts import samples_of
 
 
 class LatentSpace(Protocol):

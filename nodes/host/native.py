@@ -16,7 +16,7 @@ from torch import Tensor
 from ...models.config import TransformerConfig
 from ...models.timeline import pixel_frames
 from ...models.vace import CELL, control_channels
-from ..clips import check_channels
+from ..latent_dicts import check_channels
 from .duck import decode_frames, encode_frames, spatial_stride
 from .shown import MASK_PLANES, Shown, left_free, noting, without
 

@@ -18,9 +18,9 @@ from patchdit.models.solvers import shifted_sigmas
 from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import host, sampling
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.native import CONCAT, VACE, with_known
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.remix import RemixVideo
 from patchdit.nodes.stitch import StitchVideos

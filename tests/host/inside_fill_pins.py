@@ -14,8 +14,8 @@ from comfy_extras.nodes_wan import WanFirstLastFrameToVideo, WanFunInpaintToVide
 from patchdit.models.solvers import shifted_sigmas
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising
 from patchdit.nodes.editing import edit_run
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.host.native import CONCAT
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.tell_known import TellKnown
 

@@ -21,9 +21,9 @@ import nodes as core
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes.denoise import FinishDenoising
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.native import CONCAT
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.load_video import LoadVideoVAE
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.stitch import StitchVideos

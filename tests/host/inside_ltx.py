@@ -18,13 +18,13 @@ import nodes as core
 from patchdit.nodes import host
 from patchdit.nodes.decode import DecodeVideo
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.encode import EncodeVideo
 from patchdit.nodes.extend import ExtendVideo, PrepareExtend
 from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.footage import encode_clip, encode_ending, grid_of
 from patchdit.nodes.host.duck import temporal_stride
 from patchdit.nodes.host.facts import facts_of, stride_of
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.loop import LoopVideo
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.remix import RemixVideo

@@ -19,11 +19,11 @@ import nodes as core
 from patchdit.models import blockworld
 from patchdit.models.flow import denoise_step, finish
 from patchdit.nodes import host
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.extend import PrepareExtend
 from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.host import alone
 from patchdit.nodes.host.duck import Model
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.loop import PrepareLoop
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.reframe import PrepareReframe

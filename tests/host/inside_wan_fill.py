@@ -21,9 +21,9 @@ from patchdit.models.transformer import PatchDiT
 from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import host
 from patchdit.nodes.denoise import FinishDenoising
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.extend import ExtendVideo, PrepareExtend
 from patchdit.nodes.finish import FinishVideo
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.stitch import StitchVideos
 from patchdit.nodes.tell_known import TellKnown
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from patchdit.nodes import PatchDiTExtension, host
 from patchdit.nodes.api import InputImpl, Types
-from patchdit.nodes.clips import mask_of
 from patchdit.nodes.denoise import FinishDenoising
+from patchdit.nodes.latent_dicts import mask_of
 from patchdit.nodes.load import LoadBlockworld
 
 from .conftest import PACK, ROOT

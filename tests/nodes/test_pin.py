@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from patchdit.nodes import host
-from patchdit.nodes.clips import PINS
 from patchdit.nodes.fitting import fit_frames, fit_with_edges, picture_box, surround
 from patchdit.nodes.footage import encode_clip, encode_ending
+from patchdit.nodes.latent_dicts import PINS
 from patchdit.nodes.pin import PinFrames
 from patchdit.nodes.sampling import begin, sample
 
@@ -144,9 +144,9 @@ def test_bad_input_is_told_in_one_sentence(canvas, vae, images):
 
 def test_two_pins_on_one_latent_frame(canvas, vae, images):
     latent, _ = pin(canvas, vae, images[:1], 6)
-    with pytest.raises(ValueError, match=r"frame 8 where frame 6 is pinned .* 5 to 8 are one"):
+    with pytest.raises(ValueError, match=r"frame 8, too near .* \(frame 6\): .* frames 5 to 8\."):
         pin(latent, vae, images[:1], 8)
-    with pytest.raises(ValueError, match="pin on frames 0 to 8 where frame 6 is"):
+    with pytest.raises(ValueError, match="pin on frames 0 to 8, too near"):
         pin(latent, vae, images, 0)
 
 

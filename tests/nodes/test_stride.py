@@ -14,6 +14,7 @@ from patchdit.nodes import host
 from patchdit.nodes.api import io
 from patchdit.nodes.decode import DecodeVideo
 from patchdit.nodes.denoise import FinishDenoising, StartDenoising
+from patchdit.nodes.empty_latent import EmptyVideoLatent
 from patchdit.nodes.encode import EncodeVideo
 from patchdit.nodes.estimate_cost import EstimateCost
 from patchdit.nodes.extend import ExtendVideo, PrepareExtend
@@ -21,7 +22,6 @@ from patchdit.nodes.finish import FinishVideo
 from patchdit.nodes.footage import encode_clip, encode_ending, grid_of, read_footage
 from patchdit.nodes.host.duck import decode_frames, temporal_stride
 from patchdit.nodes.host.facts import stride_of
-from patchdit.nodes.latent import EmptyVideoLatent
 from patchdit.nodes.loop import LoopVideo
 from patchdit.nodes.patchify import PatchifyLatent
 from patchdit.nodes.pin import PinFrames
@@ -214,7 +214,7 @@ def test_pins_hold_groups_of_eight(case):
     still = encode_ending(case["vae"], images[1:2].expand(8, -1, -1, -1))
     assert torch.equal(last["samples"][:, :, 3:], still)
     assert torch.equal(last["samples"][:, :, :1], encode_clip(case["vae"], images[:1]))
-    with pytest.raises(ValueError, match="frames 17 to 24 are one latent frame"):
+    with pytest.raises(ValueError, match="one latent frame holds frames 17 to 24"):
         run(PinFrames, case, latent=last, images=images[:1], frame=20)
     start, *_ = run(StartDenoising, case, latent=last, sigmas=SIGMAS)
     samples = FinishDenoising.execute(start).args[0]["samples"]

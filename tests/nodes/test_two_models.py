@@ -14,6 +14,7 @@ from patchdit.models.flow import start
 from patchdit.models.journal import Journal
 from patchdit.models.transformer import PatchDiT
 from patchdit.nodes import host
+from patchdit.nodes.between_steps import LoadDenoiseState
 from patchdit.nodes.denoise import DenoiseStep, FinishDenoising, StartDenoising
 from patchdit.nodes.extend import ExtendVideo
 from patchdit.nodes.host.duck import Model
@@ -23,7 +24,6 @@ from patchdit.nodes.reframe import Reframe
 from patchdit.nodes.remix import RemixVideo
 from patchdit.nodes.run_files import save_denoising
 from patchdit.nodes.sampling import advance, begin, sample
-from patchdit.nodes.steps import LoadDenoiseState
 from patchdit.nodes.stitch import StitchVideos
 from patchdit.nodes.storyboard import Shot, Storyboard
 from patchdit.nodes.types import Denoising

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from patchdit.standalone.ui_format import to_api_format
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows"
 TEMPLATES = sorted(FOLDER.glob("*.json"))
+BLUEPRINTS = sorted((FOLDER.parent / "subgraphs").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
@@ -126,6 +128,55 @@ def box(node):
     return left, top - 30, left + width, top + height
 
 
+HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_a_template_is_read_in_english_and_in_chinese(path, node_classes):
+    """A node's own name is not saved as a title, which would keep it in English for ever."""
+    template = json.loads(path.read_text(encoding="utf-8"))
+    for node in template["nodes"]:
+        if node["type"] in node_classes:
+            name = node_classes[node["type"]].GET_SCHEMA().display_name
+            assert node.get("title") != name
+    for group in template["groups"]:
+        english, chinese = group["title"].split(" · ")
+        assert re.match(r"\d ", english) and not HAN.search(english) and HAN.search(chinese)
+    (note,) = (node for node in template["nodes"] if node["type"] == "MarkdownNote")
+    english, chinese = note["widgets_values"][0].split("\n\n---\n\n")
+    assert note["title"] == "How to use this · 使用说明"
+    assert not HAN.search(english) and chinese.startswith("## ") and len(HAN.findall(chinese)) > 60
+
+
+ON_PURPOSE = {  # folded settings that a template does not leave at the node's default, and why
+    ("extend_backwards", "seeds"): "it shows three beginnings for one ending",
+    ("text_to_video", "solver"): "the first video that anybody sees is the best that 20 steps give",
+    ("wan_text_to_video", "solver"): "as Wan's authors sample",
+    ("wan_text_to_video", "shift"): "as Wan's authors sample the 1.3B model",
+    ("wan_image_to_video", "solver"): "as Wan's authors sample",
+    ("wan_image_to_video", "shift"): "as Wan's authors sample 480p",
+}
+
+
+def test_folded_settings_are_at_their_defaults(node_classes):
+    """What nobody sees must not differ from what its tooltip promises; blueprints too."""
+    prompts = [(p.stem, json.loads(p.read_text("utf-8"))) for p in (FOLDER / "api").iterdir()]
+    for path in BLUEPRINTS:
+        (inner,) = json.loads(path.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+        prompts.append((path.stem, to_api_format(inner, node_classes)))
+    found = set()
+    for name, prompt in prompts:
+        for node in prompt.values():
+            for socket in node_classes[node["class_type"]].GET_SCHEMA().inputs:
+                options = socket.as_dict()
+                value = node["inputs"].get(socket.id)
+                if options.get("advanced") and not isinstance(value, list):
+                    default = options.get("default", (options.get("options") or [None])[0])
+                    if value != default:
+                        found.add((name, socket.id))
+    assert found == set(ON_PURPOSE)
+
+
 WAN = [path for path in TEMPLATES if path.stem.startswith("wan_")]
 LOADERS = {  # the widget that names a file, and the folder that the file goes to
     "PatchDiT_LoadVideoModel": ("model_name", "diffusion_models"),
@@ -194,9 +245,6 @@ def test_a_thumbnail_is_small_and_shows_something(path):
     with Image.open(path) as picture:
         assert (picture.format, picture.size) == ("JPEG", (400, 225))
         assert max(high - low for low, high in picture.getextrema()) > 100
-
-
-BLUEPRINTS = sorted((FOLDER.parent / "subgraphs").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)

@@ -7,8 +7,8 @@ import torch
 from ..models.video_vae import nearest_valid
 from .api import io
 from .aspects import ASPECTS, CUSTOM, ratio_of
-from .canvas import USUAL, Cells, cells_of, latent_shape
-from .clips import DEFAULT_FPS, FPS, LONGEST, frames_for
+from .cells import USUAL, Cells, cells_of, latent_shape
+from .latent_dicts import DEFAULT_FPS, FPS, LONGEST, frames_for
 
 
 class EmptyVideoLatent(io.ComfyNode):

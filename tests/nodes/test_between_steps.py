@@ -13,9 +13,9 @@ from patchdit.models.blockworld import Blockworld
 from patchdit.models.saved_run import SavedRun, save_run
 from patchdit.models.transformer import PatchDiT
 from patchdit.nodes import host
+from patchdit.nodes.between_steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 from patchdit.nodes.denoise import DenoiseStep
 from patchdit.nodes.sampling import advance, begin, finish_run, seed_list
-from patchdit.nodes.steps import EditDenoising, LoadDenoiseState, SaveDenoiseState
 from patchdit.standalone.host import Session, use_session
 
 from .conftest import TRANSFORMER

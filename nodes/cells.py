@@ -12,9 +12,9 @@ import torch
 
 from ..models.timeline import STRIDE
 from . import host
-from .clips import latent_length
 from .footage import grid_of
 from .host.duck import temporal_stride
+from .latent_dicts import latent_length
 
 LARGEST = 2**29  # values of one latent: 2 GiB of float32
 

@@ -11,7 +11,8 @@ import torch
 from patchdit.models.config import VAE_PRESETS
 from patchdit.models.video_vae import VideoVAE
 from patchdit.nodes import host
-from patchdit.nodes.clips import (
+from patchdit.nodes.empty_latent import EmptyVideoLatent
+from patchdit.nodes.latent_dicts import (
     frames_for,
     latent_length,
     mask_of,
@@ -19,7 +20,6 @@ from patchdit.nodes.clips import (
     samples_of,
     usual_stride,
 )
-from patchdit.nodes.latent import EmptyVideoLatent
 
 DEFAULTS = dict(
     aspect="width x height",
