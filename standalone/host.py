@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 ProgressReport = Callable[[str | None, float, float], None]
-PreviewReport = Callable[[str | None, bytes], None]
 ClipReport = Callable[[str | None, dict[str, Any]], None]
 
 
@@ -30,10 +29,9 @@ class InterruptProcessingException(Exception):
 class Session:
     """Where one run reads and writes, who hears of its progress, and how to stop it.
 
-    `on_progress(node id, value, total)` hears every step of a long node, `on_preview(node id,
-    file)` sees the JPEG or PNG that it shows on its way. While `is_watched()`, `on_clip(node id,
-    message)` hears of whole clips. A node in `to_stop` ends its run at the next step with what is
-    predicted by then, and is put into `stopped`.
+    `on_progress(node id, value, total)` hears every step of a long node. While `is_watched()`,
+    `on_clip(node id, message)` hears of whole clips. A node in `to_stop` ends its run at the next
+    step with what is predicted by then, and is put into `stopped`.
     """
 
     input_directory: Path = Path("input")
@@ -41,7 +39,6 @@ class Session:
     temp_directory: Path = Path(gettempdir()) / "patchdit"
     on_progress: ProgressReport = lambda node, value, total: None
     interrupt: threading.Event = field(default_factory=threading.Event)
-    on_preview: PreviewReport = lambda node, image: None
     on_clip: ClipReport = lambda node, message: None
     is_watched: Callable[[], bool] = lambda: False
     to_stop: set[str | None] = field(default_factory=set)
@@ -82,19 +79,17 @@ def executing_node() -> str | None:
 
 
 class ProgressBar:
-    """As `comfy.utils.ProgressBar`, but a preview is the bytes of a JPEG or PNG file."""
+    """As `comfy.utils.ProgressBar`, without its previews."""
 
     def __init__(self, total: int, node_id: str | None = None):
         self.total = total
         self.current = 0
         self.node_id = node_id or _node.get()
 
-    def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
+    def update_absolute(self, value: int, total: int | None = None) -> None:
         self.total = self.total if total is None else total
         self.current = min(value, self.total)
         session().on_progress(self.node_id, self.current, self.total)
-        if isinstance(preview, bytes):
-            session().on_preview(self.node_id, preview)
 
     def update(self, value: int) -> None:
         self.update_absolute(self.current + value)

@@ -29,17 +29,28 @@ def write_png(path: str, rgb: np.ndarray, metadata: dict | None = None, compress
 def read_image(path: str) -> tuple[Tensor, Tensor]:
     """Image [1,H,W,3] in 0..1 and mask [1,H,W] (1 = transparent; 64x64 zeros without alpha)."""
     data = np.fromfile(path, np.uint8)  # OpenCV itself opens no path outside a Windows code page
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    pixels = decode(data, cv2.IMREAD_UNCHANGED)
     if pixels is not None and pixels.shape[2:] != (4,):
         # Without transparency once more: as RGB, turned the way the camera was held.
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if pixels is None:
-        raise ValueError(f"Cannot read image {path!r}; need a picture that OpenCV opens.")
+        raise ValueError(
+            f"Cannot read image {path!r}; need a picture, of at most OPENCV_IO_MAX_IMAGE_PIXELS,"
+            " that OpenCV opens."
+        )
     full = {"uint8": 255, "uint16": 65535}.get(pixels.dtype.name, 1)
     values = torch.from_numpy(pixels.astype(np.float32) / full)
     alpha = values[..., 3] if values.shape[-1] == 4 else None
     mask = torch.zeros(1, 64, 64) if alpha is None else 1 - alpha[None]
     return values[..., :3].flip(-1)[None], mask
+
+
+def decode(data: np.ndarray, flags: int) -> np.ndarray | None:
+    """The pixels of a picture's bytes, as `cv2.imdecode`; None where OpenCV does not open it."""
+    try:
+        return cv2.imdecode(data, flags)
+    except cv2.error:  # empty, or with more pixels than OPENCV_IO_MAX_IMAGE_PIXELS
+        return None
 
 
 def to_uint8(image: Tensor) -> np.ndarray:

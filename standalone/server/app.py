@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -28,7 +29,12 @@ class Host:
     """The parts of one preview host, and the aiohttp application that they make."""
 
     def __init__(
-        self, folders: Folders, classes: NodeClasses, frontend: Path, listen: str = "127.0.0.1"
+        self,
+        folders: Folders,
+        classes: NodeClasses,
+        frontend: Path,
+        listen: str = "127.0.0.1",
+        replaced: Iterable[Any] = (),
     ):
         folders.make()
         self.folders = folders
@@ -36,7 +42,7 @@ class Host:
         self.runner = Runner(folders, self.clients)
         self.queue = JobQueue(self.runner.work, self.tell_status)
         self.index = frontend / "index.html"
-        self.pack = Pack(classes, frontend, self.in_session)
+        self.pack = Pack(classes, frontend, self.in_session, replaced=replaced)
         prompts = Prompts(self.queue, self.runner, classes, self.in_session, folders)
         parts = (self.clients, prompts, UserData(folders.user), Files(folders), self.pack)
         routes = [route for part in parts for route in part.routes()]

@@ -47,7 +47,7 @@ class Checked:
 
 
 def check_prompt(
-    prompt: Any, classes: NodeClasses, folders: Folders, targets: list[str] | None = None
+    prompt: Any, classes: NodeClasses, folders: Folders, targets: set[str] | None = None
 ) -> Checked:
     """Read and check a prompt in the current session; a PromptError where no output can run.
 

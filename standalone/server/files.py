@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import mimetypes
 from pathlib import Path
 from urllib.parse import quote
@@ -12,11 +11,13 @@ import cv2
 import numpy as np
 from aiohttp import BodyPartReader, web
 
-from .guard import UPLOAD_BYTES
+from ..images import decode
+from .guard import UPLOAD_BYTES, parse_json
 from .places import Folders, write_whole
 
 HARMLESS = ("image/", "video/", "audio/", "text/plain", "application/json")
 FIELD_BYTES = 1000  # of a form field that is no file
+SIDE = 2048  # pixels of a light copy's longer side at most
 FORMATS = {"webp": cv2.IMWRITE_WEBP_QUALITY, "jpeg": cv2.IMWRITE_JPEG_QUALITY}
 
 
@@ -25,6 +26,7 @@ class Files:
 
     def __init__(self, folders: Folders):
         self.folders = folders
+        self._writing = asyncio.Lock()  # or two would find one name free
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -65,9 +67,9 @@ class Files:
     def _referred(self, text: str) -> Path:
         """The file of {"filename", "subfolder", "type"}, in JSON."""
         try:
-            told = json.loads(text)
+            told = parse_json(text)
             named = [told["filename"], told.get("type", "output"), told.get("subfolder", "")]
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             text = "Need original_ref: the filename, subfolder and type of the picture in JSON."
             raise web.HTTPBadRequest(text=text) from error
         if not all(isinstance(word, str) for word in named):
@@ -84,10 +86,9 @@ class Files:
         if not name:
             raise web.HTTPBadRequest(text="The form has no file; need one in its field 'image'.")
         path = self.folders.find(name, kind, fields.get("subfolder", ""))
-        if fields.get("overwrite") not in ("true", "1"):
-            path = await asyncio.to_thread(_free_path, path, data)
-        if not path.exists() or path.read_bytes() != data:
-            await asyncio.to_thread(write_whole, path, data)
+        overwrite = fields.get("overwrite") in ("true", "1")
+        async with self._writing:
+            path = await asyncio.to_thread(_write, path, data, overwrite)
         folder = path.parent.relative_to(self.folders.by_type[kind].resolve()).as_posix()
         subfolder = "" if folder == "." else folder
         return web.json_response({"name": path.name, "subfolder": subfolder, "type": kind})
@@ -110,11 +111,11 @@ def content_type_of(path: Path) -> str:
 
 
 def convert(path: Path, preview: str, channel: str) -> tuple[bytes, str] | None:
-    """A picture as light webp or jpeg ("webp;90"), or one channel of it ("rgb", "a") as PNG.
+    """A picture as small webp or jpeg ("webp;90"), or one channel of it ("rgb", "a") as PNG.
 
-    None for what is no picture: it is shown as it is.
+    None for what OpenCV does not open: it is shown as it is.
     """
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = decode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         return None
     has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
@@ -126,6 +127,11 @@ def convert(path: Path, preview: str, channel: str) -> tuple[bytes, str] | None:
     name, _, quality = preview.partition(";")
     if not preview:
         return cv2.imencode(".png", pixels)[1].tobytes(), "image/png"
+    height, width = pixels.shape[:2]
+    scale = SIDE / max(height, width)
+    if scale < 1:
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     name = name if name in FORMATS and channel != "a" else "webp"
     if pixels.dtype != np.uint8:
         pixels = (pixels / 257).astype(np.uint8)
@@ -139,8 +145,8 @@ def with_alpha(original: Path, mask: bytes) -> bytes:
 
     A mask without alpha hides nothing.
     """
-    pixels = cv2.imdecode(np.fromfile(original, np.uint8), cv2.IMREAD_COLOR)
-    drawn = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_UNCHANGED) if mask else None
+    pixels = decode(np.fromfile(original, np.uint8), cv2.IMREAD_COLOR)
+    drawn = decode(np.frombuffer(mask, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or drawn is None:
         raise web.HTTPBadRequest(text="The mask or its picture cannot be read; need PNG or JPEG.")
     if drawn.shape[:2] != pixels.shape[:2]:
@@ -187,13 +193,19 @@ async def _read_part(part: BodyPartReader, limit: int) -> bytes:
     return bytes(data)
 
 
-def _free_path(path: Path, data: bytes) -> Path:
-    """The path, or "name (1).ext" and so on, up to one that is free or holds the same bytes."""
+def _write(path: Path, data: bytes, overwrite: bool) -> Path:
+    """Write to the path, or else to "name (1).ext" and so on; give the one that has the bytes."""
     free, number = path, 0
-    while free.exists() and not (free.is_file() and free.read_bytes() == data):
+    while free.exists() and not overwrite and not _holds(free, data):
         number += 1
         free = path.with_name(f"{path.stem} ({number}){path.suffix}")
+    if not _holds(free, data):
+        write_whole(free, data)
     return free
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _named(name: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ def make_guard(listen: str):
     async def guard(request: web.Request, handler) -> web.StreamResponse:
         refusal = _refusal(request, listen)
         if refusal:
-            logging.warning("Refused %s %s: %s", request.method, request.path, refusal)
+            logging.warning("Refused %s: %s", _quoted(request), refusal)
             return web.Response(status=403, text=refusal)
         try:
             return await handler(request)
@@ -49,7 +49,7 @@ def make_guard(listen: str):
         except web.HTTPException:
             raise
         except OSError as error:
-            logging.warning("%s %s: %s", request.method, request.path, error)
+            logging.warning("%s: %s", _quoted(request), error)
             return web.Response(status=400, text=f"The disk refused ({error.strerror or error}).")
 
     return guard
@@ -63,17 +63,24 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault("Cache-Control", "no-cache")
 
 
-async def read_json(request: web.Request, limit: int = JSON_BYTES) -> Any:
-    """The JSON of a request's body; a 400 or 413 that says what is wrong with it.
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; a ValueError where it is none that a browser would read back.
 
-    Numbers that JSON has no words for (NaN, 1e999) are refused: no browser reads them back.
+    So numbers that JSON has no words for (NaN, 1e999) are refused.
     """
+    try:
+        return json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+async def read_json(request: web.Request, limit: int = JSON_BYTES) -> Any:
+    """The JSON of a request's body; a 400 or 413 that says what is wrong with it."""
     body = await read_body(request, limit)
     try:
-        return json.loads(body, parse_constant=_refuse_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise web.HTTPBadRequest(text=f"The request is not whole JSON ({reason}).") from error
+        return parse_json(body)
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"The request is not whole JSON ({error}).") from error
 
 
 async def read_object(request: web.Request, limit: int = JSON_BYTES) -> dict[str, Any]:
@@ -107,6 +114,11 @@ def _refusal(request: web.Request, listen: str) -> str | None:
         if not opens:
             return "Pages of other sites may not ask this host for anything."
     return None
+
+
+def _quoted(request: web.Request) -> str:
+    """What is asked for, with nothing in it that steers a terminal."""
+    return f"{request.method} {request.raw_path[:200]!r}"
 
 
 def _is_ours(host: str, listen: str) -> bool:

@@ -16,6 +16,7 @@ from ..graph import Graph
 
 WAITING = 100  # jobs in the queue
 REMEMBERED = 100  # jobs in the history
+REMEMBERED_BYTES = 50 * 2**20  # of the requests that brought them
 SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")  # the frontend sends them to anybody
 ENDS = {
     "execution_success": "completed",
@@ -27,12 +28,16 @@ SHOWABLE = ("images", "video", "audio", "text")
 
 @dataclass(order=True)
 class Job:
-    """One prompt on its way: `messages` are what its browser heard, `outputs` what nodes show."""
+    """One prompt on its way, which came in a request of `size` bytes.
+
+    `messages` are what its browser heard, `outputs` what nodes show.
+    """
 
     number: float
     id: str = field(compare=False)
     graph: Graph = field(compare=False)
     extra_data: dict[str, Any] = field(compare=False)
+    size: int = field(compare=False)
     outputs: dict[str, Any] = field(default_factory=dict, compare=False)
     messages: list[tuple[str, dict]] = field(default_factory=list, compare=False)
 
@@ -57,12 +62,11 @@ class Job:
             "completed": done,
             "messages": self.messages,
         }
-        nodes = {id: {**_named(id)} for id in self.outputs}
         return {
             "prompt": self.as_list(),
             "outputs": self.outputs,
             "status": status,
-            "meta": nodes,
+            "meta": {id: _named(id) for id in self.outputs},
         }
 
 
@@ -116,10 +120,15 @@ class JobQueue:
                 await self.work(job)
             finally:
                 self.running = None
-                self.history[job.id] = job
-                while len(self.history) > REMEMBERED:
-                    del self.history[next(iter(self.history))]
+                self._remember(job)
                 self.on_change()
+
+    def _remember(self, job: Job) -> None:
+        """Put a job into the history, from which the oldest go."""
+        self.history[job.id] = job
+        size = sum(job.size for job in self.history.values())
+        while len(self.history) > REMEMBERED or size > REMEMBERED_BYTES:
+            size -= self.history.pop(next(iter(self.history))).size
 
     def list_jobs(self, statuses: set[str]) -> list[dict[str, Any]]:
         """Jobs of these statuses as /jobs lists them, the newest first."""

@@ -8,8 +8,9 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,18 +20,22 @@ from aiohttp import web
 
 from ..graph import NodeClasses
 from ..host import get_torch_device
+from .guard import UPLOAD_BYTES
 
 PACK = "ComfyUI-PatchDiT"  # the folder name that the registry gives us; help and templates use it
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_TEMPLATE = "text_to_video"
 HOST_NAME = "PatchDiT preview host"
 LOG = "The log of this preview host is in the terminal that it was started in."
-FEATURES = {"supports_preview_metadata": True, "max_upload_size": 100 * 2**20}
+FEATURES = {"max_upload_size": UPLOAD_BYTES, "node_replacements": True}
 WORDS = ("nodeDefs", "commands", "settings")
 
 
 class Pack:
-    """Routes that read the pack; `in_session` is entered while nodes list their choices."""
+    """Routes that read the pack; `in_session` is entered while nodes list their choices.
+
+    `replaced` are dataclasses with the fields of ComfyUI's `io.NodeReplace`.
+    """
 
     def __init__(
         self,
@@ -38,11 +43,13 @@ class Pack:
         frontend: Path,
         in_session: Callable[[], AbstractContextManager],
         root: Path = ROOT,
+        replaced: Iterable[Any] = (),
     ):
         self.classes = classes
         self.frontend = frontend
         self.in_session = in_session
         self.root = root
+        self.replaced = list(replaced)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -60,7 +67,7 @@ class Pack:
             web.get("/models", _answer([])),
             web.get("/embeddings", _answer([])),
             web.get("/internal/folder_paths", _answer({})),  # where it would download models to
-            web.get("/node_replacements", _answer({})),
+            web.get("/node_replacements", self.replacements),
             web.get("/internal/logs", _answer(LOG)),
             web.get("/internal/logs/raw", _answer({"entries": [{"t": "", "m": LOG}]})),
             web.patch("/internal/logs/subscribe", _answer({})),
@@ -144,6 +151,13 @@ class Pack:
             raise web.HTTPNotFound(text="There is no such blueprint.")
         data = {"data": path.read_text(encoding="utf-8")}
         return web.json_response(_blueprint(path) | data)
+
+    async def replacements(self, request: web.Request) -> web.Response:
+        """Which nodes stand for ids of the past: the frontend offers to put them in."""
+        told: dict[str, list] = {}
+        for entry in self.replaced:
+            told.setdefault(entry.old_node_id, []).append(asdict(entry))
+        return web.json_response(told)
 
     async def object_info(self, request: web.Request) -> web.Response:
         """What every node, or the one of the address, says of itself; files listed anew."""

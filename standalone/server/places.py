@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')  # on some system a path's own signs
 
 ANNOTATED = re.compile(r"(.*) \[(input|output|temp)\]", re.DOTALL)  # as canvases name files
-BLANK_FILES = {"user.css": "", "comfy.templates.json": "[]"}
 
 
 class OutsideError(ValueError):
@@ -46,13 +48,10 @@ class Folders:
         return inside(self.by_type[kind], f"{subfolder}/{name}" if subfolder else name)
 
     def make(self) -> None:
-        """Make what is missing, the files that the frontend asks for on each start too."""
+        """Make what is missing."""
         names = ("workflows", "subgraphs")
         for folder in (*(self.user / name for name in names), *self.by_type.values()):
             folder.mkdir(parents=True, exist_ok=True)
-        for name, blank in BLANK_FILES.items():
-            if not (self.user / name).exists():
-                (self.user / name).write_text(blank)
 
 
 def inside(root: Path, name: str) -> Path:
@@ -71,6 +70,27 @@ def inside(root: Path, name: str) -> Path:
     if not path.is_relative_to(root):
         raise OutsideError(f"{name[:200]!r} leads out of its folder; need a file inside.")
     return path
+
+
+@contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """A folder for a while: what is left in it from before goes first, and all of it in the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop_oldest(folder: Path, most: int) -> None:
+    """Delete the files under a folder that were written longest ago, down to `most` bytes."""
+    with suppress(OSError):  # one has gone, or Windows keeps what somebody watches: next time
+        files = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+        files.sort(key=lambda file: file[1].st_mtime_ns, reverse=True)
+        for path, stat in files:
+            most -= stat.st_size
+            if most < 0:
+                path.unlink()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from .jobs import ENDS, SECRETS, WAITING, Job, JobQueue, now
 from .places import Folders
 from .running import Runner
 
+FAR = 2**53  # the last place in the queue: up to there JSON's readers can count
 STATUSES = {"pending", "in_progress", *ENDS.values()}
 
 
@@ -70,7 +70,7 @@ class Prompts:
             return web.json_response(answer, status=error.status)
         try:
             checked = await asyncio.to_thread(self._check, body)
-            job = self._job(body, checked)
+            job = self._job(body, checked, request.content.total_bytes)
         except PromptError as error:
             logging.warning("Prompt refused: %s", error)
             return web.json_response(error.answer, status=400)
@@ -80,12 +80,15 @@ class Prompts:
 
     def _check(self, body: dict[str, Any]) -> Checked:
         targets = body.get("partial_execution_targets")
-        if targets is not None and not isinstance(targets, list):
-            raise PromptError("bad_request", "Bad partial_execution_targets", "Need a list of ids.")
+        if targets is not None:
+            if not isinstance(targets, list) or not all(isinstance(id, str) for id in targets):
+                told = "Need a list of ids."
+                raise PromptError("bad_request", "Bad partial_execution_targets", told)
+            targets = set(targets)
         with self.in_session():
             return check_prompt(body.get("prompt"), self.classes, self.folders, targets)
 
-    def _job(self, body: dict[str, Any], checked: Checked) -> Job:
+    def _job(self, body: dict[str, Any], checked: Checked, size: int) -> Job:
         """The prompt as a job; what surrounds it is checked as strictly as the prompt itself."""
         if len(self.queue.waiting) >= WAITING:
             told = f"{WAITING} prompts wait already; let some run, or clear the queue."
@@ -103,11 +106,11 @@ class Prompts:
             raise PromptError("bad_request", "Bad client_id", "Need a text.")
         if number is None:
             number = self.queue.next_number(bool(body.get("front")))
-        elif not isinstance(number, int | float) or not math.isfinite(number):
+        elif isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > FAR:
             raise PromptError("bad_request", "Bad number", "Need a number: a place in the queue.")
         extra = {name: value for name, value in extra.items() if name not in SECRETS}
         extra |= {"create_time": now()} | ({} if client is None else {"client_id": client})
-        return Job(number, id, checked.graph, extra)
+        return Job(number, id, checked.graph, extra, size)
 
     async def get_queue(self, request: web.Request) -> web.Response:
         running = [self.queue.running] if self.queue.running else []

@@ -14,10 +14,11 @@ from ..executor import NodeError, run
 from ..graph import Node
 from ..host import InterruptProcessingException, Session, use_session
 from .jobs import Job, now
-from .places import Folders
-from .sockets import Clients, named
+from .places import Folders, drop_oldest
+from .sockets import CLIP, Clients, named
 
 PAUSE = 0.05  # seconds at least between two progress messages of a node
+TEMP_BYTES = 2**30  # of what earlier jobs left in the temporary folder
 STATES = 50  # nodes that a progress message tells of, the latest ones
 
 
@@ -32,9 +33,11 @@ class Runner:
     async def work(self, job: Job) -> None:
         """Run a job to its end, good or bad; whatever happens is told, nothing is raised."""
         story = self.story = Story(job, self.clients, asyncio.get_running_loop())
+        thread = asyncio.ensure_future(asyncio.to_thread(self._run, job, story))
         try:
-            await asyncio.to_thread(self._run, job, story)
+            await asyncio.shield(thread)
         finally:
+            await thread  # whoever cancels this waits for the step under way
             self.story = None
 
     def interrupt(self, id: str | None = None) -> bool:
@@ -66,15 +69,15 @@ class Runner:
             places["input"],
             places["output"],
             places["temp"],
-            story.progress,
-            story.interrupt,
-            story.preview,
-            story.clip,
-            story.is_watched,
-            story.to_stop,
+            on_progress=story.progress,
+            interrupt=story.interrupt,
+            on_clip=story.clip,
+            is_watched=story.is_watched,
+            to_stop=story.to_stop,
         )
         story.begin()
         try:
+            drop_oldest(self.folders.temp, TEMP_BYTES)
             with use_session(session):
                 extra = job.extra_data.get("extra_pnginfo")
                 asyncio.run(run(job.graph, extra, story.start, story.done))
@@ -113,8 +116,7 @@ class Story:
         self._tell_states()
 
     def progress(self, node: str | None, value: float, total: float) -> None:
-        node = node or (self.node.id if self.node else None)
-        if node is None:
+        if node is None:  # not told by a node
             return
         self._states[node] = {"value": value, "max": total, "state": "running"}
         if value < total and time.monotonic() - self._told < PAUSE:
@@ -123,19 +125,12 @@ class Story:
         self._tell("progress", {"node": node, "value": value, "max": total})
         self._tell_states()
 
-    def preview(self, node: str | None, image: bytes) -> None:
-        node = node or (self.node.id if self.node else None)
-        if node is not None and self.job.client is not None:
-            arguments = (image, node, self.job.id, self.job.client)
-            self._loop.call_soon_threadsafe(self._clients.send_preview, *arguments)
-
     def is_watched(self) -> bool:
         """Whether the script that plays clips listens."""
         return self._clients.is_watching(self.job.client)
 
     def clip(self, node: str | None, message: dict[str, Any]) -> None:
-        node = node or (self.node.id if self.node else None)
-        self._tell("patchdit.preview", {"node": node, **message})
+        self._tell(CLIP, {"node": node, **message})
 
     def done(self, node: Node, shown: dict[str, list]) -> None:
         total = self._states[node.id]["max"]

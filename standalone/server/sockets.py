@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import struct
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +12,12 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from .guard import read_object
+from .guard import parse_json, read_object
 from .pack import FEATURES
 
-PREVIEW, PREVIEW_WITH_METADATA = 1, 4  # the frontend's numbers for binary messages
-JPEG, PNG = 1, 2
-IMAGE_TYPES = {b"\xff\xd8": (JPEG, "image/jpeg"), b"\x89P": (PNG, "image/png")}
+CLIP = "patchdit.preview"  # what web/js/clip_preview.js listens to
 WAITING = 50_000  # messages that a browser may leave unread before it is let go
-PASSING = ("progress", "progress_state", "patchdit.preview")  # the next one says it all again
+PASSING = ("progress", "progress_state", CLIP)  # the next one says it all again
 HURRY = 500  # messages unread, from which on a browser hears no passing ones
 
 
@@ -29,16 +26,15 @@ class Client:
 
     def __init__(self, socket: web.WebSocketResponse):
         self.socket = socket
-        self.features: dict[str, Any] = {}
         self.watches = False  # whether our script plays clips there
-        self.waiting: asyncio.Queue[str | bytes] = asyncio.Queue(WAITING)
+        self.waiting: asyncio.Queue[str] = asyncio.Queue(WAITING)
         self.closing: asyncio.Future | None = None
 
     @property
     def is_behind(self) -> bool:
         return self.waiting.qsize() >= HURRY
 
-    def put(self, message: str | bytes) -> None:
+    def put(self, message: str) -> None:
         try:
             self.waiting.put_nowait(message)
         except asyncio.QueueFull:
@@ -48,10 +44,7 @@ class Client:
         while not self.socket.closed:
             message = await self.waiting.get()
             try:
-                if isinstance(message, str):
-                    await self.socket.send_str(message)
-                else:
-                    await self.socket.send_bytes(message)
+                await self.socket.send_str(message)
             except (aiohttp.ClientError, ConnectionError):
                 return
 
@@ -72,13 +65,6 @@ class Clients:
         for client in self._addressed(to):
             if event not in PASSING or not client.is_behind:
                 client.put(message)
-
-    def send_preview(self, image: bytes, node: str, prompt: str, to: str | None) -> None:
-        """Show a JPEG or PNG file's bytes on a node, in the form that the browser knows."""
-        for client in self._addressed(to):
-            if client.is_behind:
-                continue
-            client.put(preview_message(image, node, prompt, client.features))
 
     def is_watching(self, id: str | None) -> bool:
         """Whether a client plays whole clips; a thread may ask too."""
@@ -117,31 +103,18 @@ class Clients:
         return socket
 
     def _hear(self, client: Client, text: str) -> None:
-        """The browser's one message says what it can do; we answer in kind."""
+        """The browser's one message says what it can do; the answer is what we can."""
         try:
-            message = json.loads(text)
-        except (ValueError, RecursionError):
+            message = parse_json(text)
+        except ValueError:
             logging.warning("A browser sent %r on the websocket; need JSON.", text[:100])
             return
         if isinstance(message, dict) and message.get("type") == "feature_flags":
-            features = message.get("data")
-            client.features = features if isinstance(features, dict) else {}
             client.put(json.dumps({"type": "feature_flags", "data": FEATURES}))
 
     async def close(self) -> None:
         for client in list(self.by_id.values()):
             await client.socket.close(message=b"the host stops")
-
-
-def preview_message(image: bytes, node: str, prompt: str, features: dict[str, Any]) -> bytes:
-    """A binary message: kind, then the metadata's length and JSON, or only the image's type."""
-    if image[:2] not in IMAGE_TYPES:
-        raise ValueError(f"A preview begins with {image[:4]!r}; need the bytes of a JPEG or PNG.")
-    number, mime = IMAGE_TYPES[image[:2]]
-    if not features.get("supports_preview_metadata"):
-        return struct.pack(">II", PREVIEW, number) + image
-    told = json.dumps(named(node) | {"prompt_id": prompt, "image_type": mime}).encode()
-    return struct.pack(">II", PREVIEW_WITH_METADATA, len(told)) + told + image
 
 
 def named(node: str) -> dict[str, Any]:

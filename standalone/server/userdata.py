@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
+import mimetypes
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
-from .guard import UPLOAD_BYTES, read_body, read_json, read_object
+from .guard import UPLOAD_BYTES, parse_json, read_body, read_json, read_object
 from .places import inside, write_whole
 
 SETTINGS = "comfy.settings.json"
+BLANK_FILES = {"user.css": "", "comfy.templates.json": "[]"}  # asked for at every start
 DEFAULTS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.Notification.ShowVersionUpdates": False,  # of ComfyUI, which this host is not
@@ -27,7 +29,7 @@ class UserData:
     """Routes over the folder `root`."""
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root = root.resolve()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -54,8 +56,8 @@ class UserData:
         if not path.is_file():
             return {}
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            stored = parse_json(path.read_bytes())
+        except ValueError:
             stored = None
         if isinstance(stored, dict):
             return stored
@@ -87,7 +89,8 @@ class UserData:
         return settings
 
     async def post_settings(self, request: web.Request) -> web.Response:
-        return self._store(self.settings() | await read_object(request))
+        new = await read_object(request)
+        return self._store(self.settings() | new)
 
     async def post_setting(self, request: web.Request) -> web.Response:
         value = await read_json(request)
@@ -129,32 +132,39 @@ class UserData:
         return web.json_response(entries)
 
     async def get_style(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(self.root / "user.css")
+        return self._answer("user.css")
 
     async def get_file(self, request: web.Request) -> web.StreamResponse:
-        path = self._existing(request)
-        headers = {"Content-Security-Policy": "sandbox"}  # a stored page runs nothing of ours
-        return web.FileResponse(path, headers=headers)
+        return self._answer(request.match_info["file"])
 
     async def post_file(self, request: web.Request) -> web.Response:
+        data = await read_body(request, UPLOAD_BYTES)
         path = self._free(request, "file")
-        write_whole(path, await read_body(request, UPLOAD_BYTES))
+        write_whole(path, data)
         return self._told(request, path)
 
     async def delete_file(self, request: web.Request) -> web.Response:
-        self._existing(request).unlink()
+        self._existing(request.match_info["file"]).unlink()
         return web.Response(status=204)
 
     async def move_file(self, request: web.Request) -> web.Response:
-        source, target = self._existing(request), self._free(request, "dest")
+        source = self._existing(request.match_info["file"])
+        target = self._free(request, "dest")
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)
         return self._told(request, target)
 
-    def _existing(self, request: web.Request) -> Path:
-        path = inside(self.root, request.match_info["file"])
+    def _answer(self, name: str) -> web.StreamResponse:
+        if name in BLANK_FILES and not (self.root / name).exists():
+            kind = mimetypes.guess_type(name)[0] or "text/plain"
+            return web.Response(text=BLANK_FILES[name], content_type=kind)
+        headers = {"Content-Security-Policy": "sandbox"}  # a stored page runs nothing of ours
+        return web.FileResponse(self._existing(name), headers=headers)
+
+    def _existing(self, name: str) -> Path:
+        path = inside(self.root, name)
         if not path.is_file():
-            raise web.HTTPNotFound(text=f"There is no file {request.match_info['file']!r}.")
+            raise web.HTTPNotFound(text=f"There is no file {name!r}.")
         return path
 
     def _free(self, request: web.Request, name: str) -> Path:
@@ -165,8 +175,7 @@ class UserData:
         return path
 
     def _told(self, request: web.Request, path: Path) -> web.Response:
-        root = self.root.resolve()
-        info = _info(path, root)
+        info = _info(path, self.root)
         return web.json_response(info if _flag(request, "full_info") else info["path"])
 
 

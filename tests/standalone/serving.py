@@ -1,23 +1,18 @@
 """A preview host over fake nodes, and browsers that talk to it, for the tests of the server."""
 
 import asyncio
-import struct
 import time
 
 import aiohttp
-import cv2
-import numpy as np
 from aiohttp.test_utils import TestClient, TestServer
 
 from patchdit.standalone.api import io
 from patchdit.standalone.core_nodes import CORE_NODES
-from patchdit.standalone.host import ProgressBar, session, throw_if_interrupted
+from patchdit.standalone.host import ProgressBar, throw_if_interrupted
 from patchdit.standalone.server.app import Host
 from patchdit.standalone.server.places import Folders
 
 from .conftest import FAKES
-
-PICTURE = cv2.imencode(".jpg", np.full((8, 8, 3), 200, np.uint8))[1].tobytes()
 
 
 class Wait(io.ComfyNode):
@@ -39,29 +34,28 @@ class Wait(io.ComfyNode):
         return io.NodeOutput(steps)
 
 
-class Picture(io.ComfyNode):
-    """Shows a preview while it runs, and what JSON cannot hold when it is done."""
+class Odd(io.ComfyNode):
+    """Shows what JSON cannot hold."""
 
     @classmethod
     def define_schema(cls):
-        return io.Schema(node_id="Picture", is_output_node=True)
+        return io.Schema(node_id="Odd", is_output_node=True)
 
     @classmethod
     def execute(cls):
-        session().on_preview(None, PICTURE)
         return io.NodeOutput(ui={"odd": (float("nan"), {1}, "text")})
 
 
-NODES = [*FAKES, Wait, Picture, *CORE_NODES]
+NODES = [*FAKES, Wait, Odd, *CORE_NODES]
 CLASSES = {node.GET_SCHEMA().node_id: node for node in NODES}
 
 
-def make_host(base, classes=CLASSES, listen="127.0.0.1"):
+def make_host(base, classes=CLASSES, **options):
     frontend = base / "frontend"
     (frontend / "extensions" / "core").mkdir(parents=True, exist_ok=True)
     (frontend / "extensions" / "core" / "a b.js").write_text("export {}")
     (frontend / "index.html").write_text("<title>canvas</title>")
-    return Host(Folders(base, base / "temp"), classes, frontend, listen)
+    return Host(Folders(base, base / "temp"), classes, frontend, **options)
 
 
 def serve(base, scenario, **options):
@@ -101,7 +95,7 @@ async def finished(client, id):
 
 
 class Browser:
-    """A websocket of one client id: what it heard, as (event, data) or bytes."""
+    """A websocket of one client id: what it heard, as (event, data)."""
 
     def __init__(self, client, id):
         self.client, self.id, self.heard = client, id, []
@@ -117,9 +111,6 @@ class Browser:
         """Listen up to a message of this kind and these contents; give its data."""
         while True:
             message = await asyncio.wait_for(self.socket.receive(), 30)
-            if message.type == aiohttp.WSMsgType.BINARY:
-                self.heard.append((struct.unpack(">I", message.data[:4])[0], message.data[4:]))
-                continue
             assert message.type == aiohttp.WSMsgType.TEXT, message
             told = message.json()
             self.heard.append((told["type"], told["data"]))

@@ -184,9 +184,13 @@ def test_a_graph_full_of_defects_is_answered_shortly_and_soon(tmp_path, kind):
         {"prompt_id": ["a"]},
         {"prompt_id": "a" * 101},
         {"number": "first"},
+        {"number": True},
+        {"number": 10**400},
+        {"number": -(10**17)},
         {"extra_data": []},
         {"extra_data": {"extra_pnginfo": "x"}},
         {"partial_execution_targets": "1"},
+        {"partial_execution_targets": [["2"]]},
     ],
 )
 def test_what_surrounds_the_prompt_is_checked(tmp_path, more):
@@ -198,7 +202,14 @@ def test_a_full_queue_takes_no_more(tmp_path):
     async def scenario(client):
         for _ in range(101):  # one runs, a hundred wait
             await queue(client, {"1": node("Wait", steps=9999), "2": SHOW})
-        return await post_json(client, "/prompt", {"prompt": {"1": node("Picture")}})
+        return await post_json(client, "/prompt", {"prompt": {"1": node("Odd")}})
 
     status, told = serve(tmp_path, scenario)
     assert status == 400 and told["error"]["type"] == "queue_full"
+
+
+def test_many_targets_are_looked_up_soon(tmp_path):
+    prompt = {str(id): node("Show", value=3) for id in range(3_000)}
+    started = time.monotonic()
+    refusal(tmp_path, prompt, partial_execution_targets=[f"x{i}" for i in range(400_000)])
+    assert time.monotonic() - started < 5

@@ -1,5 +1,6 @@
-"""What the host keeps and shows: settings, workflows, uploads, outputs, and nothing beside them."""
+"""What the host takes in and shows: uploads, masks, outputs, and nothing beside its folders."""
 
+import asyncio
 import json
 
 import aiohttp
@@ -87,72 +88,6 @@ def test_no_name_leads_out_of_the_folders(base, name):
     assert (base / "user/default/mine.json").read_text() == "{}"
 
 
-def test_workflows_are_listed_saved_moved_and_deleted(base):
-    async def scenario(client):
-        saved = {"größe": 1}
-        path = "/api/userdata/workflows%2Fmine%20%C3%BC.json"
-        answer = await client.post(f"{path}?full_info=true&overwrite=false", json=saved)
-        info = await answer.json()
-        assert info["path"] == "workflows/mine ü.json" and info["size"] > 0
-        assert (await client.post(f"{path}?overwrite=false", json={})).status == 409
-        assert await (await client.get(path)).json() == saved
-        listing = "/api/userdata?dir=workflows&recurse=true&split=false&full_info=true"
-        assert [f["path"] for f in await (await client.get(listing)).json()] == ["mine ü.json"]
-        split = await (await client.get("/userdata?dir=workflows&split=true")).json()
-        assert split == [["mine ü.json", "mine ü.json"]]
-        moved = await client.post(f"{path}/move/workflows%2Fsub%2Fb.json?overwrite=false")
-        assert await moved.json() == "workflows/sub/b.json"
-        whole = await (await client.get("/v2/userdata?path=workflows")).json()
-        assert [(e["path"], e["type"]) for e in whole] == [
-            ("workflows/sub", "directory"),
-            ("workflows/sub/b.json", "file"),
-        ]
-        assert (await client.delete("/userdata/workflows%2Fsub%2Fb.json")).status == 204
-        assert (await client.get("/userdata/workflows%2Fsub%2Fb.json")).status == 404
-        assert (await client.get("/userdata?dir=nowhere")).status == 404
-        assert (await client.get("/userdata")).status == 400
-
-    serve(base, scenario)
-
-
-def test_settings_outlive_the_host(base):
-    async def first(client):
-        assert (await (await client.get("/api/settings")).json())["Comfy.TutorialCompleted"] is True
-        assert (await client.post("/api/settings", json={"a": 1, "b": 2})).status == 200
-        assert (await client.post("/api/settings/b", json=[3])).status == 200
-        assert await (await client.get("/api/settings/none")).json() is None
-
-    async def second(client):
-        assert await (await client.get("/api/settings/b")).json() == [3]
-        return await (await client.get("/settings")).json()
-
-    serve(base, first)
-    assert serve(base, second)["a"] == 1
-    stored = json.loads((base / "user/default/comfy.settings.json").read_text())
-    assert stored == {"a": 1, "b": [3]}
-
-
-def test_broken_settings_are_kept_beside_new_ones(base):
-    (base / "user/default/comfy.settings.json").write_text('{"a": ')
-
-    async def scenario(client):
-        await client.post("/settings", json={"b": 1})
-        return await (await client.get("/settings/b")).json()
-
-    assert serve(base, scenario) == 1
-    assert (base / "user/default/comfy.settings.broken.json").read_text() == '{"a": '
-
-
-def test_a_page_that_opens_a_template_starts_empty(base):
-    async def scenario(client):
-        await client.post("/settings", json={"Comfy.TutorialCompleted": True})
-        page = {"Referer": str(client.make_url("/?template=text_to_video"))}
-        told = [await client.get("/api/settings", headers=headers) for headers in (page, {})]
-        return [(await answer.json())["Comfy.TutorialCompleted"] for answer in told]
-
-    assert serve(base, scenario) == [False, True]
-
-
 def form(data, name="a.png", **fields):
     form = aiohttp.FormData()
     for key, value in fields.items():
@@ -186,6 +121,18 @@ def test_uploads_never_replace_others_unless_told(base):
     assert names == ["a.png", "a (1).png", "a.png", "a.png"]
     assert {"a (1).png", "a.png"} <= set(listed) <= {"a (1).png", "a (2).png", "a.png"}
     assert (base / "input/a.png").read_bytes() == b"3"
+
+
+def test_uploads_at_once_under_one_name_are_all_kept(base):
+    async def scenario(client):
+        data = [bytes([i]) * 10**6 for i in range(8)]
+        answers = await asyncio.gather(
+            *(client.post("/upload/image", data=form(d, "image.png")) for d in data)
+        )
+        return data, [(await answer.json())["name"] for answer in answers]
+
+    data, names = serve(base, scenario)
+    assert [(base / "input" / name).read_bytes() for name in names] == data
 
 
 def test_an_upload_beyond_the_cap_leaves_nothing(base, monkeypatch):
@@ -233,6 +180,26 @@ def test_files_are_shown_whole_in_ranges_and_light(base):
         assert (await client.get("/view?filename=sub")).status == 404
 
     serve(base, scenario)
+
+
+def test_a_light_copy_is_small_and_an_empty_file_stays_as_it_is(base):
+    (base / "output/wide.png").write_bytes(png(np.zeros((30, 5000, 3), np.uint8)))
+    (base / "output/thread.png").write_bytes(png(np.zeros((9000, 1, 3), np.uint8)))
+    (base / "output/empty.png").write_bytes(b"")
+
+    async def scenario(client):
+        shapes = []
+        for name in ("wide", "thread"):
+            answer = await client.get(f"/view?filename={name}.png&preview=webp;50")
+            data = np.frombuffer(await answer.read(), np.uint8)
+            shapes.append(cv2.imdecode(data, cv2.IMREAD_UNCHANGED).shape)
+        empty = [
+            await client.get(f"/view?filename=empty.png&{how}")
+            for how in ("preview=webp", "channel=rgb", "channel=a")
+        ]
+        return shapes, [(answer.status, await answer.read()) for answer in empty]
+
+    assert serve(base, scenario) == ([(12, 2048, 3), (2048, 1, 3)], [(200, b"")] * 3)
 
 
 def test_a_full_disk_is_a_sentence_and_the_old_file_stays(base, full_disk):
@@ -288,11 +255,13 @@ def test_a_mask_becomes_the_alpha_of_its_picture(base):
         ('{"filename": "../secret.txt", "type": "input"}', (4, 6), 403),
         ('{"filename": "p.png", "type": "input"}', (3, 6), 400),
         ('{"filename": "text.png", "type": "input"}', (4, 6), 400),
+        ('{"filename": "empty.png", "type": "input"}', (4, 6), 400),
     ],
 )
 def test_a_mask_without_its_picture_is_refused(base, ref, mask, status):
     (base / "input" / "p.png").write_bytes(png(np.zeros((4, 6, 3), np.uint8)))
     (base / "input" / "text.png").write_text("no picture")
+    (base / "input" / "empty.png").write_bytes(b"")
 
     async def scenario(client):
         body = mask_form(png(np.zeros((*mask, 4), np.uint8)), ref)

@@ -5,6 +5,7 @@ import json
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from .serving import post_json, serve
 
@@ -58,6 +59,20 @@ def test_listening_wider_takes_addresses_but_no_strange_names(tmp_path):
     assert status_of(tmp_path, {"Host": "evil.example"}, **wide)[0] == 403
     host = {"Host": "Studio:8188"}
     assert status_of(tmp_path, host, listen="studio")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/%0aOpen%20http:%2f%2fevil.example%1b[31m", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("/userdata/%C2%9B31m" + "x" * 300, {}, 400),  # the disk knows no name as long
+    ],
+    ids=["strange", "ours"],
+)
+def test_no_address_steers_the_terminal(tmp_path, path, headers, status, caplog):
+    assert status_of(tmp_path, headers, "POST", URL(path, encoded=True))[0] == status
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.isprintable()
 
 
 def test_a_strange_page_opens_no_websocket(tmp_path):

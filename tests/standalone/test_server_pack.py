@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchdit import comfy_entrypoint
+from patchdit.nodes.replacements import REPLACED, Replaced
 from patchdit.standalone.node_list import list_nodes
 from patchdit.standalone.server.pack import HOST_NAME, PACK, Pack, frontend_folder
 
@@ -127,6 +128,28 @@ def test_scripts_words_and_blueprints_of_a_pack(tmp_path):
     assert entry["name"] == "chain" and entry["info"] == {"node_pack": f"custom_nodes.{PACK}"}
     Request.match_info = {"id": id}
     assert told(part.subgraph)["data"] == '{"definitions": {}}'
+
+
+def test_replaced_ids_are_told_as_comfyui_tells_them(tmp_path):
+    mapping = [{"new_id": "value", "old_id": "number"}, {"new_id": "steps", "set_value": 2}]
+    entry = Replaced("PatchDiT_Gone", "Number", ["number"], mapping, [{"new_idx": 0, "old_idx": 1}])
+    assert REPLACED == ()  # whose answer is {}, as the first test sees
+
+    async def scenario(client):
+        socket = await client.ws_connect("/ws")
+        await socket.send_json({"type": "feature_flags", "data": {}})
+        flags = [(await socket.receive_json())["data"] for _ in range(2)][1]
+        return flags["node_replacements"], await json_of(client, "/api/node_replacements")
+
+    told = {
+        "old_node_id": "PatchDiT_Gone",
+        "new_node_id": "Number",
+        "old_widget_ids": ["number"],
+        "input_mapping": mapping,
+        "output_mapping": [{"new_idx": 0, "old_idx": 1}],
+    }
+    found = serve(tmp_path, scenario, replaced=(entry,))
+    assert found == (True, {"PatchDiT_Gone": [told]})
 
 
 def test_the_first_visit_opens_our_first_template_and_later_ones_do_not(tmp_path):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
+import cv2
+import numpy as np
 import pytest
 
 from .serving import Browser, finished, queue
@@ -20,19 +22,31 @@ PROMPT = json.loads((ROOT / "workflows" / "api" / "text_to_video.json").read_tex
 pytest.importorskip("comfyui_frontend_package", reason="needs the frontend from PyPI")
 
 
-@contextmanager
-def canvas(base):
-    """A running host; the process, its address and what it said in the terminal."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def command_of(base, port):
     command = [sys.executable, str(ROOT / "canvas.py"), "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--base-directory", str(base)],
-        cwd=base.parent,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return [*command, "--base-directory", str(base)]
+
+
+def start_in_vain(base, port):
+    """A host that cannot start, once it has ended."""
+    command = command_of(base, port)
+    done = subprocess.run(command, cwd=base.parent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    return done
+
+
+@contextmanager
+def canvas(base, port=None):
+    """A running host; the process, its address and what it said in the terminal."""
+    port = port or free_port()
+    command = command_of(base, port)
+    process = subprocess.Popen(command, cwd=base.parent, stderr=subprocess.PIPE, text=True)
     try:
         said = []
         for line in process.stderr:  # its last line says that it is about to listen
@@ -110,19 +124,48 @@ def test_a_sentence_becomes_a_video_and_a_kill_loses_nothing(tmp_path):
         talk(address, come_back)
 
 
+def test_what_a_killed_host_left_goes_when_the_next_one_starts(tmp_path):
+    """Its address is ours then, so it is gone; a host that runs loses nothing to another."""
+    base, port = tmp_path / "base", free_port()
+    with canvas(base) as (other, other_address, _):
+        with canvas(base, port) as (_, address, _):
+
+            async def leave(client):
+                form = aiohttp.FormData({"type": "temp"})
+                form.add_field("image", b"x", filename="a.png")
+                assert (await client.post("/upload/image", data=form)).status == 200
+
+            talk(address, leave)
+            talk(other_address, leave)
+            start_in_vain(base, port)
+            assert len(list(base.rglob("a.png"))) == 2
+        assert len(list(base.rglob("a.png"))) == 2  # killed
+        with canvas(base, port):
+            [left] = base.rglob("a.png")
+        other.terminate()
+        assert other.wait(20) == 0 and not left.exists()
+
+
+def test_a_picture_with_too_many_pixels_is_shown_as_it_is(tmp_path):
+    """A small file that would take a minute and gigabytes as a light copy."""
+    vast = cv2.imencode(".png", np.zeros((10_001, 10_000), np.uint8))[1].tobytes()
+    base = tmp_path / "base"
+    (base / "output").mkdir(parents=True)
+    (base / "output" / "vast.png").write_bytes(vast)
+
+    async def look(client):
+        answer = await client.get("/view?filename=vast.png&preview=webp;10")
+        return await answer.read()
+
+    with canvas(base) as (_, address, _):
+        assert talk(address, look) == vast
+
+
 def test_a_taken_port_is_a_sentence(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, str(ROOT / "canvas.py"), "--port"]
-        done = subprocess.run(
-            [*command, str(taken.getsockname()[1])],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 2
+        done = start_in_vain(tmp_path, taken.getsockname()[1])
     assert "Traceback" not in done.stderr and "--port" in done.stderr.splitlines()[-1]
 
 

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
-import struct
+import time
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
-from .serving import PICTURE, Browser, finished, node, post_json, queue, serve
+from patchdit.nodes.host.previews import EVENT
+from patchdit.standalone.api import io
+from patchdit.standalone.server.sockets import CLIP
+
+from .serving import CLASSES, Browser, finished, make_host, node, post_json, queue, serve
 
 
 def sums(value=3):
@@ -55,27 +60,15 @@ def test_a_run_tells_its_browser_all_and_another_only_the_queue(tmp_path):
     )
 
 
-def test_previews_come_in_the_form_that_the_browser_knows(tmp_path):
+def test_what_json_cannot_hold_is_shown_as_text(tmp_path):
     async def scenario(client):
-        heard = {}
-        for flags in (False, True):
-            async with Browser(client, "b") as browser:
-                told = {"type": "feature_flags", "data": {"supports_preview_metadata": flags}}
-                await browser.socket.send_json(told)
-                await browser.until("feature_flags")
-                await queue(client, {"7": node("Picture")}, client_id="b")
-                shown = await browser.until("executed")
-                heard[flags] = [data for kind, data in browser.heard if isinstance(kind, int)]
-        return heard, shown
+        return await finished(client, await queue(client, {"7": node("Odd")}))
 
-    heard, shown = serve(tmp_path, scenario)
-    assert heard[False] == [struct.pack(">I", 1) + PICTURE]
-    [data] = heard[True]
-    length = struct.unpack(">I", data[:4])[0]
-    told = json.loads(data[4 : 4 + length])
-    assert (told["node_id"], told["image_type"]) == ("7", "image/jpeg")
-    assert data[4 + length :] == PICTURE
-    assert shown["output"] == {"odd": [None, "{1}", "text"]}
+    assert serve(tmp_path, scenario)["outputs"] == {"7": {"odd": [None, "{1}", "text"]}}
+
+
+def test_a_clip_goes_out_under_the_name_that_the_script_listens_to():
+    assert CLIP == EVENT
 
 
 def test_history_and_jobs_tell_of_a_run(tmp_path):
@@ -194,6 +187,75 @@ def test_stopping_the_host_stops_the_run(tmp_path):
             await browser.until("progress")
 
     serve(tmp_path, scenario)  # would last a minute
+
+
+def test_a_host_that_stops_waits_for_the_step_under_way(tmp_path):
+    steps = []
+
+    class Slow(io.ComfyNode):
+        @classmethod
+        def define_schema(cls):
+            return io.Schema(node_id="Slow", is_output_node=True)
+
+        @classmethod
+        def execute(cls):
+            steps.append("begun")
+            time.sleep(0.5)
+            steps.append("done")
+
+    async def main():
+        host = make_host(tmp_path, classes=CLASSES | {"Slow": Slow})
+        async with TestClient(TestServer(host.app)) as client:
+            await queue(client, {"1": node("Slow")})
+            while not steps:
+                await asyncio.sleep(0.01)
+        return list(steps)  # while the loop can still hear of them
+
+    assert asyncio.run(main()) == ["begun", "done"]
+
+
+def test_of_large_prompts_fewer_are_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr("patchdit.standalone.server.jobs.REMEMBERED_BYTES", 10_000)
+
+    async def scenario(client):
+        ids = []
+        for size in (1, 1, 4_000, 4_000, 4_000):
+            extra = {"extra_pnginfo": {"workflow": {"text": "x" * size}}}
+            ids.append(await queue(client, sums(), extra_data=extra))
+            await finished(client, ids[-1])
+        return list(await (await client.get("/history")).json()) == ids[-2:]
+
+    assert serve(tmp_path, scenario)
+
+
+def test_pictures_of_earlier_prompts_make_room(tmp_path, monkeypatch):
+    """The oldest go first, and none of the prompt that runs, however many they are."""
+    monkeypatch.setattr("patchdit.standalone.server.running.TEMP_BYTES", 250)
+
+    class Draw(io.ComfyNode):
+        @classmethod
+        def define_schema(cls):
+            return io.Schema(
+                node_id="Draw",
+                inputs=[io.String.Input("names")],
+                hidden=[io.Hidden.unique_id],
+                is_output_node=True,
+            )
+
+        @classmethod
+        def execute(cls, names):
+            for name in names:
+                time.sleep(0.02)
+                (tmp_path / "temp" / name).write_bytes(b"x" * 100)
+
+    async def scenario(client):
+        found = []
+        for names in ("ab", "cdefg", "h"):
+            await finished(client, await queue(client, {"1": node("Draw", names=names)}))
+            found.append("".join(sorted(path.name for path in (tmp_path / "temp").glob("?"))))
+        return found
+
+    assert serve(tmp_path, scenario, classes=CLASSES | {"Draw": Draw}) == ["ab", "abcdefg", "fgh"]
 
 
 def test_only_the_asked_outputs_run(tmp_path):
