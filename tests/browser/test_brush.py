@@ -32,7 +32,7 @@ def stroke(canvas, *patches: tuple[int, int], keys: str | None = None) -> None:
         canvas.page.keyboard.up(keys)
 
 
-def open_brush(canvas, text: str = "") -> None:
+def open_brush(canvas, text: object = "") -> None:
     canvas.open("patches", SELECT)
     canvas.set(SELECT, "by", "brush")
     canvas.set(SELECT, "brush", text)
@@ -75,6 +75,29 @@ def test_painting_over_a_run(canvas):
     assert "patch_brush" not in sent[str(node["id"])]["inputs"]
 
 
+def test_a_node_deleted_in_a_stroke_comes_back_by_undo(canvas):
+    open_brush(canvas, "5x4x4 0:0")
+    count = "kind => app.graph._nodes.filter(one => one.comfyClass === kind).length"
+    select = "kind => app.canvas.selectItems(app.graph._nodes.filter(n => n.comfyClass === kind))"
+    canvas.page.evaluate(select, SELECT)
+    box = canvas.box(PICTURE)
+    canvas.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    canvas.page.mouse.down()
+    canvas.page.evaluate("() => app.canvas.deleteSelected()")  # the key clears the painting
+    canvas.until(lambda: canvas.page.evaluate(count, SELECT), 0)
+    canvas.page.mouse.up()
+    canvas.settle()
+    canvas.undo()
+    canvas.until(lambda: canvas.page.evaluate(count, SELECT), 1)
+
+
+@pytest.mark.parametrize("grid", ["1x1x9999", "1x9999x1"])
+def test_a_long_thin_grid_is_drawn_in_a_node_of_usual_size(canvas, grid):
+    open_brush(canvas, f"{grid} 0:0")
+    box = canvas.box(PICTURE)
+    assert min(box["width"], box["height"]) > 30 and max(box["width"], box["height"]) < 400
+
+
 def test_the_tools(canvas):
     """A painting shows without a run; all times, erasing, sizes and clearing."""
     open_brush(canvas, "5x4x4 2:0-15")
@@ -103,7 +126,14 @@ def test_the_keyboard(canvas):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("nonsense", "The text in brush is no painting: clear it."), ("9x9x9 0:81", "clear it")],
+    [
+        ("nonsense", "The text in brush is no painting: clear it."),
+        ("9x9x9 0:81", "clear it"),
+        ("5x4x4 2:0 0:0", "clear it"),  # what does not rise, Python refuses too
+        ("5x4x4 0:0-3,0-3", "clear it"),
+        ("1x2048x2048 0:0-4194303", "clear it"),  # would take seconds to draw
+        (5, "clear it"),
+    ],
 )
 def test_a_text_that_is_no_painting(canvas, text, said):
     open_brush(canvas, text)

@@ -19,7 +19,25 @@ BROKEN = {
     "no graph": '{"nodes": 3, "links": "none"}',
     "not text": "\x00\xff\x00",
 }
+CLIP, STOP = ".patchdit-clip:visible", ".patchdit-clip-stop"
+LONG = {"steps": MANY, "width": 96, "height": 96, "length_in": "seconds", "seconds": 6}
+ADD_VIEW = """async throws => {
+    const files = await fetch("/api/extensions").then(answer => answer.json());
+    const { addView } = await import(files.find(one => one.endsWith("/dom_view.js")));
+    window.told = { refreshed: 0, ended: 0 };
+    const node = window.viewed = LiteGraph.createNode("PatchDiT_FinishDenoising");
+    const element = document.createElement("div");
+    const refresh = () => {
+        told.refreshed += 1;
+        if (throws) throw new Error("no such thing");
+    };
+    const end = () => (told.ended += 1);
+    addView(node, "of_a_test", { element, height: () => 20, refresh, end });
+    document.body.append(element); // a leak counts although nothing shows it
+}"""
+REFRESHED = "() => [told.refreshed, told.ended]"
 UNREAD = "Unable to find workflow in broken.json"
+SIZES = "() => app.graph._nodes.map(node => [...node.size])"
 BLOCKED = "() => app.extensionManager.spinner"  # nothing can be clicked on
 CLOSE_PANEL = "() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)"
 DROP = """([text, name]) => {
@@ -60,23 +78,28 @@ def test_a_server_that_is_killed_in_a_run_loses_nothing_saved(own_base, chromium
     address = f"http://127.0.0.1:{port}"
     kept = "/api/userdata/workflows%2Fmine.json"
     with own_server(own_base, port) as server, opened(chromium, address) as canvas:
+        page = canvas.page
         canvas.load(template())
         ask(address, f"{kept}?overwrite=true", canvas.serialized())
         saved = ask(address, kept)
-        before = canvas.unsized_nodes()
-        canvas.queue(weights="tiny", steps=MANY)
-        canvas.until(lambda: is_running(canvas), True)
+        before, sizes = canvas.unsized_nodes(), page.evaluate(SIZES)
+        canvas.queue(weights="tiny", **LONG)
+        page.wait_for_selector(CLIP)
         server.kill()
         server.wait()
-        canvas.page.wait_for_timeout(1000)
+        page.evaluate("stop => document.querySelector(stop).click()", STOP)
+        page.wait_for_timeout(1000)
+        assert page.locator(STOP).inner_text() == "Stop here and decode"  # still, or again
         with own_server(own_base, port):
             assert ask(address, kept) == saved == canvas_of(saved)
             reached = "() => fetch('/api/queue').then(answer => answer.ok).catch(() => false)"
-            canvas.page.wait_for_function(reached)
-            canvas.page.wait_for_function("() => app.api.socket?.readyState === WebSocket.OPEN")
+            page.wait_for_function(reached)
+            page.wait_for_function("() => app.api.socket?.readyState === WebSocket.OPEN")
+            page.wait_for_selector(CLIP, state="detached", timeout=1000 * SOON)
             nodes = canvas.unsized_nodes()
             assert [one["type"] for one in nodes] == [one["type"] for one in before]
-            assert canvas.run() == "success" and canvas.files()
+            assert page.evaluate(SIZES) == sizes
+            assert canvas.run(length_in="frames") == "success" and canvas.files()
             keep_picture(canvas, "after_a_kill")
             assert canvas.complaints == []
 
@@ -128,3 +151,47 @@ def test_a_node_that_is_gone_is_named_and_the_rest_stays(canvas):
     assert "PatchDiT_FromTheFuture" in kinds  # saved again it is still there
     assert canvas.widget("PatchDiT_FlowSigmas", "steps") == sigmas["widgets_values"][0]
     page.keyboard.press("Escape")
+
+
+def test_a_view_lives_as_long_as_its_node_is_in_the_graph(canvas):
+    """One of a node that enters no graph, as a copy in the clipboard does not, costs nothing."""
+    page = canvas.page
+    page.evaluate(ADD_VIEW, False)
+    page.wait_for_timeout(500)
+    assert page.evaluate(REFRESHED) == [0, 0]
+    for ended in (0, 1):  # put back it goes on
+        page.evaluate("() => { told.refreshed = 0; app.graph.add(viewed); }")
+        page.wait_for_function("() => told.refreshed > 1")
+        page.evaluate("() => app.graph.remove(viewed)")
+        count = page.evaluate("() => told.refreshed")
+        page.wait_for_timeout(500)
+        assert page.evaluate(REFRESHED) == [count, ended + 1]
+    canvas.load(template())
+
+
+def test_the_view_of_a_node_in_a_subgraph_ends_with_the_workflow(canvas):
+    """Nobody calls `onRemoved` of such a node."""
+    page = canvas.page
+    page.evaluate(ADD_VIEW, False)
+    page.evaluate("() => { app.graph.add(viewed); }")
+    page.evaluate("() => { app.graph.convertToSubgraph(new Set([viewed])); }")
+    page.wait_for_timeout(500)
+    canvas.load(template())
+    before = page.evaluate("() => told.refreshed")
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => told.refreshed") == before
+
+
+def test_a_view_that_throws_is_told_once_and_holds_no_other_up(canvas):
+    page = canvas.page
+    page.evaluate(ADD_VIEW, True)
+    page.evaluate("() => { app.graph.add(viewed); }")
+    page.wait_for_function("() => told.refreshed > 3")
+    page.evaluate(ADD_VIEW, False)
+    page.evaluate("() => { app.graph.add(viewed); }")
+    page.wait_for_function("() => told.refreshed > 3")
+    assert len(canvas.complaints) == 1
+    assert "PatchDiT_FinishDenoising" in canvas.complaints[0]
+    assert "no such thing" in canvas.complaints[0]
+    canvas.complaints.clear()
+    canvas.load(template())

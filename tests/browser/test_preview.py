@@ -19,6 +19,7 @@ CLIP, PICTURE, STOP = ".patchdit-clip", ".patchdit-clip-picture", ".patchdit-cli
 STEPS = 1000
 # far more than a test waits for, even where nothing else runs
 LONG = {"steps": STEPS, "width": 96, "height": 96, "length_in": "seconds", "seconds": 6}
+LONGER = {"width": 256, "height": 256}  # so that it goes on for some more pictures
 LISTEN = """() => {
     Object.assign(window, { heard: [], sent: [], cores: [], asked: false });
     const { api } = app;
@@ -49,6 +50,12 @@ CORES = """id => {
     const shown = document.querySelectorAll(`[data-node-id="${id}"] img`);
     return [images.length, shown.length, Object.keys(app.nodePreviewImages).length];
 }"""  # pictures of core's own on a node: in the classic renderer, in the Vue renderer, on any
+OPEN = "([graph, name]) => app.loadGraphData(graph, true, true, name)"  # in a tab of its own
+GO_BACK = "() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')"
+WIDGETS = """id => {
+    const node = app.graph.getNodeById(id);
+    return [node.type, [...node.size], node.widgets.map(one => one.name)];
+}"""
 ON_NODE = "id => sent.some(one => one.image && String(one.node) === id)"
 ENDED = "() => heard.some(([kind]) => kind !== 'cached')"
 
@@ -64,8 +71,10 @@ def running(canvas):
         page.evaluate(LISTEN)
     page.evaluate("() => { asked = false; }")
 
-    def run(template="text_to_video", kind=FINISH, first_steps=STEPS, change="") -> list[dict]:
-        canvas.load(json.loads((ROOT / "workflows" / f"{template}.json").read_text()))
+    def run(
+        template="text_to_video", kind=FINISH, first_steps=STEPS, change="", **more
+    ) -> list[dict]:
+        canvas.load(workflow(template))
         if change:
             page.evaluate(change)
         page.evaluate(
@@ -79,7 +88,7 @@ def running(canvas):
                 const offset = [120 - node.pos[0], 80 - node.pos[1]];
                 Object.assign(app.canvas.ds, { scale: 1, offset });
             }""",
-            {**LONG, "weights": "tiny", "kind": kind, "first_steps": first_steps}
+            {**LONG, **more, "weights": "tiny", "kind": kind, "first_steps": first_steps}
             | {"seed": secrets.randbelow(2**32)},
         )
         canvas.settle()
@@ -106,6 +115,19 @@ def queue(canvas) -> None:
     )
     canvas.page.wait_for_selector(f"{PICTURE}:visible")
     canvas.page.wait_for_function("() => sent.some(one => one.image)")
+
+
+def hear_more(canvas) -> None:
+    """Wait for one more picture, which comes whatever workflow is open."""
+    canvas.page.evaluate("() => { sent.length = 0; }")
+    canvas.page.wait_for_function("() => sent.some(one => one.image)")
+    canvas.page.wait_for_timeout(300)  # for as long as it would take to be drawn
+
+
+def size_of(canvas, kind: str = FINISH) -> list[float]:
+    """The saved size of the first node of a kind."""
+    found = next(node for node in canvas.serialized()["nodes"] if node["type"] == kind)
+    return list(found["size"])
 
 
 def end_of(canvas) -> str:
@@ -217,3 +239,76 @@ def test_pausing(canvas, running):
     page.wait_for_timeout(1500)
     assert page.locator(PICTURE).get_attribute("data-frame") == frame
     assert button.inner_text() == "Play"
+
+
+@pytest.mark.parametrize("other", ["a note", "the same template"])
+def test_the_clip_stays_with_the_workflow_that_was_queued(canvas, running, other):
+    """In another one a node of the same id, of whatever kind, is left alone."""
+    before = running(**LONGER)
+    page = canvas.page
+    id, size = node_id(canvas), size_of(canvas)
+    graph = note(int(id)) if other == "a note" else workflow("text_to_video")
+    page.evaluate(OPEN, [graph, f"{secrets.token_hex(4)}.json"])
+    canvas.settle()
+    theirs = page.evaluate(WIDGETS, id)
+    hear_more(canvas)
+    assert page.locator(f"{CLIP}:visible").count() == 0
+    assert page.evaluate(WIDGETS, id) == theirs
+    page.evaluate(GO_BACK)
+    page.wait_for_selector(f"{PICTURE}:visible")
+    assert canvas.unsized_nodes() == before
+    page.evaluate("() => app.api.interrupt()")
+    assert end_of(canvas) == "interrupted"
+    page.wait_for_selector(f"{CLIP}:visible", state="detached")
+    if not canvas.vue:  # whose nodes are as high as what is in them
+        assert size_of(canvas) == size
+        assert page.evaluate(WIDGETS, id)[1] == pytest.approx(size)
+
+
+def test_the_clip_goes_on_after_a_reload(canvas, running):
+    running(**LONGER)
+    page = canvas.page
+    canvas.reload()
+    page.evaluate(LISTEN)
+    page.evaluate("() => { asked = true; }")
+    page.wait_for_selector(f"{PICTURE}:visible")
+    page.evaluate(OPEN, [note(int(node_id(canvas))), "another.json"])
+    hear_more(canvas)
+    assert page.locator(f"{CLIP}:visible").count() == 0
+    page.evaluate(GO_BACK)
+    page.wait_for_selector(f"{PICTURE}:visible")
+
+
+def test_a_size_that_was_dragged_in_the_run_is_kept(canvas, running):
+    """What is saved is the node without the clip, at any time; in Vue only a width is kept."""
+    running(**LONGER)
+    page = canvas.page
+    wider, higher = 80, 0 if canvas.vue else 70
+    size = page.evaluate(
+        """([id, wider, higher]) => {
+            const node = app.graph.getNodeById(id), saved = node.serialize().size;
+            node.setSize([node.size[0] + wider, node.size[1] + higher]);
+            return [...saved];
+        }""",
+        [node_id(canvas), wider, higher],
+    )
+    hear_more(canvas)
+    canvas.settle()
+    page.evaluate("() => app.api.interrupt()")
+    assert end_of(canvas) == "interrupted"
+    page.wait_for_selector(f"{CLIP}:visible", state="detached")
+    canvas.settle()
+    after = size_of(canvas)
+    assert after == pytest.approx([size[0] + wider, size[1] + higher], abs=2)
+
+
+def workflow(name: str) -> dict:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def note(id: int) -> dict:
+    """A workflow of one note."""
+    place = {"pos": [200, 200], "size": [200, 100], "flags": {}, "order": 0, "mode": 0}
+    node = {"id": id, "type": "Note", **place, "properties": {}, "widgets_values": ["hello"]}
+    about = {"id": "11111111-1111-4111-8111-111111111111", "version": 0.4}
+    return about | {"last_node_id": id, "last_link_id": 0, "nodes": [node], "links": []}

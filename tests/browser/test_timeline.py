@@ -25,7 +25,8 @@ SHOTS = [
 
 def labels(canvas) -> list[str]:
     canvas.page.wait_for_selector(SEGMENT)
-    return [one.get_attribute("aria-label") for one in canvas.page.locator(SEGMENT).all()]
+    words = "all => all.map(one => one.getAttribute('aria-label'))"
+    return canvas.page.locator(SEGMENT).evaluate_all(words)
 
 
 def drag_edge(canvas, place: int, side: str, by: float) -> None:
@@ -101,6 +102,30 @@ def test_dragging_the_end_of_the_new_part(canvas):
     canvas.undo()  # one drag is one step
     canvas.until(lambda: canvas.widget(EXTEND, "seconds"), 4)
     canvas.until(lambda: labels(canvas), ["clip, 2 s", "what happens next, 4 s"])
+
+
+@pytest.mark.parametrize(("kind", "place"), [(BOARD, 0), (SHOT, 3)])
+def test_a_node_deleted_in_a_drag_comes_back_by_undo(canvas, kind, place):
+    """The one with the timeline, and the one whose edge is held."""
+    canvas.open("storyboard", BOARD)
+    count = "kind => app.graph._nodes.filter(one => one.comfyClass === kind).length"
+    before = canvas.page.evaluate(count, kind)
+    canvas.page.evaluate(
+        """([kind, place]) => app.canvas.selectItems(
+            [app.graph._nodes.filter(one => one.comfyClass === kind)[place]])""",
+        [kind, place],
+    )
+    edge = canvas.page.locator(SEGMENT).nth(3).locator(".patchdit-edge-right").bounding_box()
+    x, y = edge["x"] + edge["width"] / 2, edge["y"] + edge["height"] / 2
+    canvas.page.mouse.move(x, y)
+    canvas.page.mouse.down()
+    canvas.page.mouse.move(x - 20, y, steps=3)
+    canvas.page.keyboard.press("Delete")
+    canvas.until(lambda: canvas.page.evaluate(count, kind), before - 1)
+    canvas.page.mouse.up()
+    canvas.settle()
+    canvas.undo()
+    canvas.until(lambda: canvas.page.evaluate(count, kind), before)
 
 
 def test_dragging_the_joint_drops_frames_of_the_clip(canvas):

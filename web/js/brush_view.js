@@ -6,12 +6,13 @@
 import { drawPainting } from "./brush_picture.js";
 import { blank, readBrush, writeBrush } from "./brush_text.js";
 import { make } from "./dom_view.js";
-import { beginEdit, edit, endEdit, toldBy, valueOf, write } from "./graph.js";
+import { edit, editWhileHeld, textOf, toldBy, valueOf, write } from "./graph.js";
 import { say } from "./words.js";
 
 const TALLEST = 280; // pixels of the picture
 const CONTROLS = 92; // pixels of what is below it, and of the margins
 const SHARPNESS = 2; // canvas pixels per pixel
+const FLATTEST = 8; // times as wide as high, or as high as wide
 
 export class BrushView {
   constructor(node) {
@@ -57,12 +58,14 @@ export class BrushView {
   #aspect() {
     const { sheet } = this;
     const { t = 1, h = 9, w = 16 } = this.grid ?? {};
-    return sheet?.complete && sheet.naturalHeight ? sheet.naturalWidth / (sheet.naturalHeight / t) : w / h;
+    const seen = sheet?.complete && sheet.naturalHeight;
+    const aspect = seen ? sheet.naturalWidth / (sheet.naturalHeight / t) : w / h;
+    return Math.min(Math.max(aspect, 1 / FLATTEST), FLATTEST);
   }
 
   /** Show the widgets and the last run as they are now. */
   refresh() {
-    const text = valueOf(this.node, "brush", "");
+    const text = textOf(this.node, "brush");
     const run = toldBy(this.node, "patchdit_grid")?.[0];
     const inHand = [this.time, this.erasing, this.everywhere, this.cursor];
     const look = [this.sheet?.complete, this.canvas.offsetWidth, document.activeElement === this.canvas];
@@ -134,6 +137,11 @@ export class BrushView {
     node.setDirtyCanvas?.(true, true);
   }
 
+  /** The node is gone, and a stroke with it. */
+  end() {
+    this.stroke?.end();
+  }
+
   #look(time) {
     this.time = Math.min(Math.max(time, 0), (this.grid?.t ?? 1) - 1);
     this.refresh();
@@ -142,21 +150,19 @@ export class BrushView {
   #listen() {
     const { canvas } = this;
     canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !this.grid) return;
+      if (event.button !== 0 || !this.grid || this.stroke) return;
       event.stopPropagation();
       canvas.setPointerCapture(event.pointerId);
-      beginEdit();
-      this.stroke = { last: this.#patchAt(event), on: !(this.erasing || event.shiftKey) };
+      const end = editWhileHeld(event, () => (this.stroke = null));
+      this.stroke = { last: this.#patchAt(event), on: !(this.erasing || event.shiftKey), end };
       this.#dab(this.stroke.last, this.stroke.last, this.stroke.on);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.stroke) return;
+      if (!this.stroke || !this.grid) return;
       const patch = this.#patchAt(event);
       this.#dab(this.stroke.last, patch, this.stroke.on);
       this.stroke.last = patch;
     });
-    for (const end of ["pointerup", "lostpointercapture"])
-      canvas.addEventListener(end, () => this.stroke && ((this.stroke = null), endEdit()));
     canvas.addEventListener("keydown", (event) => {
       if (!this.grid || event.ctrlKey || event.metaKey || event.altKey || !this.#key(event.key)) return;
       event.preventDefault();

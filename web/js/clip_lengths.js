@@ -4,11 +4,11 @@
  */
 
 import { api } from "../../../scripts/api.js";
-import { originOf, toldBy, valueOf } from "./graph.js";
+import { numberOf, originOf, toldBy, valueOf } from "./graph.js";
 
 const UNKNOWN = Object.freeze({ seconds: null, fps: null });
 const FARTHEST = 64; // nodes up the graph: a cycle ends here
-const VIDEO_FILE = /\.(mp4|webm|mov|mkv|m4v|ogv)$/i;
+const VIDEO_FILE = /^(.+\.(?:mp4|webm|mov|mkv|m4v|ogv))(?: \[(input|output|temp)\])?$/i;
 
 /** Nodes whose clip is as long as that of this input. */
 const PASSES = {
@@ -26,28 +26,25 @@ const PASSES = {
 
 /** Nodes that say the length themselves. */
 const LENGTHS = {
-  LoadVideo: (node) => fileLength(valueOf(node, "file")),
+  LoadVideo: fileLength,
   PatchDiT_EmptyVideoLatent: emptyLength,
   PatchDiT_DecodeVideo: decodedLength,
   PatchDiT_ExtendVideo: (node, depth) =>
-    sum(keptOf(node, depth), { seconds: valueOf(node, "seconds", null) }),
+    sum(keptOf(node, depth), { seconds: numberOf(node, "seconds") }),
   PatchDiT_StitchVideos: (node, depth) => {
     const both = sum(clipOf(node, "video_a", depth), clipOf(node, "video_b", depth));
-    const bridge = valueOf(node, "mode") === "bridge" ? valueOf(node, "seconds", null) : 0;
+    const bridge = valueOf(node, "mode") === "bridge" ? numberOf(node, "seconds") : 0;
     return sum(both, { seconds: bridge });
   },
-  PatchDiT_Storyboard: (node) => ({
-    seconds: shotsOf(node).reduce((all, shot) => all + valueOf(shot, "seconds", 0), 0) || null,
-    fps: valueOf(node, "fps", 0) || null,
-  }),
+  PatchDiT_Storyboard: filmLength,
 };
 
 /** The clip that an input is given. The last run's word, if there was one, fills the gaps. */
 export function clipOf(node, inputName, depth = FARTHEST) {
   const origin = depth > 0 ? originOf(node, inputName) : null;
   if (!origin) return UNKNOWN;
-  if (origin.type in LENGTHS) return LENGTHS[origin.type](origin, depth - 1);
-  if (origin.type in PASSES) return clipOf(origin, PASSES[origin.type], depth - 1);
+  if (Object.hasOwn(LENGTHS, origin.type)) return LENGTHS[origin.type](origin, depth - 1);
+  if (Object.hasOwn(PASSES, origin.type)) return clipOf(origin, PASSES[origin.type], depth - 1);
   return UNKNOWN;
 }
 
@@ -61,16 +58,16 @@ export function clipSeenBy(node, inputName, place = 0) {
 /** What Extend Video keeps of its clip, after from_frame. */
 export function keptOf(node, depth = FARTHEST) {
   const clip = depth === FARTHEST ? clipSeenBy(node, "video") : clipOf(node, "video", depth);
-  const from = valueOf(node, "from_frame", -1);
-  if (from < 0) return clip;
-  if (clip.fps === null) return { ...clip, seconds: null };
+  const from = numberOf(node, "from_frame");
+  if (from !== null && from < 0) return clip;
+  if (from === null || clip.fps === null) return { ...clip, seconds: null };
   const forwards = valueOf(node, "direction") !== "backwards";
   if (!forwards && clip.seconds === null) return clip;
   const seconds = forwards ? (from + 1) / clip.fps : clip.seconds - from / clip.fps;
-  return { ...clip, seconds: Math.max(seconds, 1 / clip.fps) };
+  return { ...clip, seconds: Math.min(Math.max(seconds, 1 / clip.fps), clip.seconds ?? Infinity) };
 }
 
-/** The Shot nodes that a Storyboard films, first to last. */
+/** The Shot nodes that a Storyboard films, first to last; `whole`: there are none before them. */
 export function shotsOf(storyboard) {
   const shots = [];
   let shot = originOf(storyboard, "shots");
@@ -78,7 +75,14 @@ export function shotsOf(storyboard) {
     shots.unshift(shot);
     shot = originOf(shot, "previous");
   }
-  return shots;
+  return { shots, whole: !shot || shots.includes(shot) };
+}
+
+function filmLength(node) {
+  const { shots, whole } = shotsOf(node);
+  const lengths = shots.map((shot) => numberOf(shot, "seconds"));
+  const known = whole && shots.length > 0 && !lengths.includes(null);
+  return { seconds: known ? lengths.reduce((all, one) => all + one) : null, fps: numberOf(node, "fps") || null };
 }
 
 function sum(first, second) {
@@ -87,34 +91,49 @@ function sum(first, second) {
 }
 
 function emptyLength(node) {
-  const fps = valueOf(node, "fps", null);
-  const frames = valueOf(node, "frames", null);
-  if (valueOf(node, "length_in") !== "frames") return { seconds: valueOf(node, "seconds", null), fps };
+  const fps = numberOf(node, "fps");
+  const frames = numberOf(node, "frames");
+  if (valueOf(node, "length_in") !== "frames") return { seconds: numberOf(node, "seconds"), fps };
   return { seconds: fps && frames ? frames / fps : null, fps };
 }
 
 /** Its own `fps`, where that is not 0, shows the same frames faster or slower. */
 function decodedLength(node, depth) {
   const clip = clipOf(node, "latent", depth);
-  const fps = valueOf(node, "fps", null);
+  const fps = numberOf(node, "fps");
   if (fps === 0) return clip;
   const frames = clip.seconds === null || clip.fps === null ? null : clip.seconds * clip.fps;
   return { seconds: fps && frames ? frames / fps : null, fps };
 }
 
-const files = new Map(); // by file name; null while its header is being read
+const measured = new WeakMap(); // LoadVideo nodes: {name, age, seconds}, of the file that each names
+let age = 0; // rises when a file may have become another: after a run, and back from another window
+api.addEventListener("execution_success", () => (age += 1));
+window.addEventListener("focus", () => (age += 1));
 
-function fileLength(name) {
+function fileLength(node) {
+  const name = valueOf(node, "file");
   if (typeof name !== "string" || !VIDEO_FILE.test(name)) return UNKNOWN;
-  if (!files.has(name)) {
-    files.set(name, null);
-    const video = document.createElement("video");
-    video.preload = "metadata";
-    video.onloadedmetadata = () => files.set(name, video.duration);
-    const cut = name.lastIndexOf("/");
-    const parts = { filename: name.slice(cut + 1), subfolder: name.slice(0, Math.max(cut, 0)) };
-    video.src = api.apiURL(`/view?${new URLSearchParams({ ...parts, type: "input" })}`);
-  }
-  const seconds = files.get(name);
-  return { seconds: Number.isFinite(seconds) ? seconds : null, fps: null };
+  if (measured.get(node)?.name !== name) measured.set(node, { name, seconds: null });
+  const file = measured.get(node);
+  if (file.age !== age) measure(file);
+  return { seconds: file.seconds, fps: null };
+}
+
+/** Read a file's header; what was known of it stays until then. */
+function measure(file) {
+  file.age = age;
+  const [, path, type = "input"] = VIDEO_FILE.exec(file.name);
+  const cut = path.lastIndexOf("/");
+  const place = { filename: path.slice(cut + 1), subfolder: path.slice(0, Math.max(cut, 0)), type };
+  const video = document.createElement("video");
+  const done = (seconds) => {
+    file.seconds = Number.isFinite(seconds) ? seconds : null;
+    video.removeAttribute("src");
+    video.load(); // lets go of its connection
+  };
+  video.preload = "metadata";
+  video.onloadedmetadata = () => done(video.duration);
+  video.onerror = () => done(null);
+  video.src = api.apiURL(`/view?${new URLSearchParams({ ...place, rand: Math.random() })}`); // not the browser's copy
 }

@@ -2,17 +2,21 @@
  * The extension: while a node denoises, the whole clip as predicted so far plays on it, with a
  * button that ends the run there. With a MODEL of our loaders core's samplers play it too, without
  * the button, in place of core's picture of the first frame. The server hears that this browser
- * plays clips (others get ComfyUI's own preview), and the view is on the node for as long as it runs.
+ * plays clips (others get ComfyUI's own preview), and the view is on the node for as long as it runs
+ * and the workflow that was queued is the one that is open.
  */
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { ClipView } from "./clip_view.js";
 import { addView, loadStyle, make } from "./dom_view.js";
+import { isQueuedHere } from "./queued_here.js";
 
 const WIDGET = "clip_preview";
 const views = new WeakMap(); // of nodes
-let shown = null; // {id, node, view, before, grown}: the node that runs, its size without and the view's height
+// {id, node, view, height, before, grown}: the node that runs, the view on it and its height, the
+// node's own height before that came, and what the node grew by
+let shown = null;
 let told = null; // the client id under which the server knows us
 
 app.registerExtension({
@@ -25,7 +29,11 @@ app.registerExtension({
     api.addEventListener("executing", ({ detail }) => shown && shown.id !== String(detail) && hide());
     for (const end of ["execution_success", "execution_error", "execution_interrupted"])
       api.addEventListener(end, hide);
-    api.addEventListener("reconnected", () => ((told = null), tell()));
+    api.addEventListener("reconnected", () => {
+      hide(); // a run that still goes on shows itself again
+      told = null;
+      tell();
+    });
     api.addEventListener("status", tell);
     tell();
   },
@@ -43,15 +51,20 @@ async function tell() {
   if (!watching && told === id) told = null;
 }
 
+/** The host's answer; {} where it refuses or is not there. */
 async function post(route, body) {
   const headers = { "Content-Type": "application/json" };
-  const answer = await api.fetchApi(route, { method: "POST", headers, body: JSON.stringify(body) });
-  return answer.ok ? answer.json() : {};
+  try {
+    const answer = await api.fetchApi(route, { method: "POST", headers, body: JSON.stringify(body) });
+    return answer.ok ? await answer.json() : {};
+  } catch {
+    return {};
+  }
 }
 
 function show(message) {
   const id = String(message.node);
-  const node = nodeOf(id);
+  const node = isQueuedHere(message.prompt_id) ? nodeOf(id) : null;
   if (shown && shown.node !== node) hide();
   if (!node) return;
   if (!shown) begin(id, node);
@@ -67,34 +80,58 @@ function keepClip(event) {
 }
 
 function begin(id, node) {
-  const before = [...node.size];
   if (!views.has(node)) {
     const view = new ClipView(node);
     addView(node, WIDGET, view);
     views.set(node, view);
+    saveWithoutView(node);
   }
-  shown = { id, node, view: views.get(node), before, grown: null };
+  shown = { id, node, view: views.get(node), height: null, before: node.size[1], grown: 0 };
   setHidden(node, false);
 }
 
 /** Make room for the view, whose height changes with the clip's first picture. */
 function fit() {
-  const { node, view, before } = shown;
-  const needed = node.computeSize()[1];
-  if (view.height() === shown.grown) return;
-  shown.grown = view.height();
-  node.setSize([node.size[0], Math.max(before[1], needed)]);
-  node.setDirtyCanvas?.(true, true);
+  const { node, view } = shown;
+  if (view.height() === shown.height) return;
+  shown.height = view.height();
+  grow(node, Math.max(node.computeSize()[1] - ownHeight(node), 0));
 }
 
 function hide() {
   if (!shown) return;
-  const { node, view, before } = shown;
-  shown = null;
+  const { node, view } = shown;
   view.end();
   setHidden(node, true);
-  node.setSize([node.size[0], before[1]]);
+  // where it has gone meanwhile, the Vue renderer would resize another node of the same id
+  if (node.graph?.getNodeById(node.id) === node) grow(node, 0);
+  shown = null;
+}
+
+/** Let a node be this much higher than it is without the view. */
+function grow(node, by) {
+  const height = ownHeight(node) + by;
+  shown.grown = by;
+  node.setSize([node.size[0], height]);
   node.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * A node's height without the view, with what somebody dragged it by meanwhile: the Vue renderer,
+ * which writes down what it measured, does not tell that from a drag.
+ */
+function ownHeight(node) {
+  if (shown?.node !== node) return node.size[1];
+  return LiteGraph.vueNodesMode ? shown.before : node.size[1] - shown.grown;
+}
+
+/** A workflow that is saved in the run, or left for another, has the node as it is without the view. */
+function saveWithoutView(node) {
+  const { onSerialize } = node;
+  node.onSerialize = function (saved, ...rest) {
+    onSerialize?.call(this, saved, ...rest);
+    saved.size = [saved.size[0], ownHeight(node)];
+  };
 }
 
 /** In the Vue renderer the element alone: not every version looks at a widget's `hidden` again. */

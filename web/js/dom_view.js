@@ -10,9 +10,11 @@ const views = new Set();
 let clock = null;
 
 /**
- * Put a view `{element, height(), refresh()}` below a node's widgets.
+ * Put a view `{element, height(), refresh(), end()}` below a node's widgets.
  *
- * It has to be the last one: ComfyUI saves widget values by their place in the list.
+ * It has to be the last one: ComfyUI saves widget values by their place in the list. The view is
+ * refreshed for as long as its node is in the graph, and told by `end()`, if it has one, when the
+ * node leaves it. Nodes that never enter one, such as clipboard copies, cost nothing.
  */
 export function addView(node, name, view) {
   view.element.classList.add("patchdit-view");
@@ -28,24 +30,54 @@ export function addView(node, name, view) {
   });
   widget.serialize = false; // not in the workflow
   handPanningOn(view.element);
-  const shown = { view, node };
-  views.add(shown);
-  const removed = node.onRemoved;
-  node.onRemoved = function (...args) {
-    views.delete(shown);
-    return removed?.apply(this, args);
+  const shown = { view, node, failed: false };
+  const { onAdded, onRemoved } = node;
+  node.onAdded = function (...args) {
+    show(shown);
+    return onAdded?.apply(this, args);
   };
+  node.onRemoved = function (...args) {
+    drop(shown);
+    return onRemoved?.apply(this, args);
+  };
+  if (node.graph) show(shown);
+}
+
+function show(shown) {
+  views.add(shown);
   clock ??= setInterval(look, LOOK_EVERY);
 }
 
+function drop(shown) {
+  if (views.delete(shown)) shown.view.end?.();
+}
+
 function look() {
-  for (const { view, node } of views) {
-    if (!view.element.isConnected) takePlace(view.element, node);
-    if (view.element.isConnected) view.refresh();
+  for (const shown of views) {
+    if (!isInGraph(shown.node)) drop(shown); // nobody tells the nodes of a subgraph that was closed
+    else refresh(shown);
   }
   if (views.size) return;
   clearInterval(clock);
   clock = null;
+}
+
+/** What a view throws is said once, and holds none of the others up. */
+function refresh(shown) {
+  const { view, node } = shown;
+  try {
+    if (!view.element.isConnected) takePlace(view.element, node);
+    if (view.element.isConnected) view.refresh();
+  } catch (error) {
+    if (!shown.failed) console.error(`PatchDiT: a view of ${node.type} failed:`, error);
+    shown.failed = true;
+  }
+}
+
+/** Whether a node is in the workflow that is open, in a subgraph of it or not. */
+function isInGraph({ graph }) {
+  const root = app.rootGraph ?? app.graph;
+  return graph === root || (graph && root.subgraphs?.get(graph.id) === graph);
 }
 
 /** The Vue renderer keeps the element of a node in whose place undo put another of the same id. */

@@ -2,6 +2,7 @@
 
 import { app } from "../../../scripts/app.js";
 
+const MUTED = 2;
 const BYPASSED = 4;
 const REROUTES = new Set(["Reroute"]);
 
@@ -12,6 +13,18 @@ export function widgetOf(node, name) {
 /** The value of a widget; `fallback` where there is none or its value comes over a link. */
 export function valueOf(node, name, fallback = undefined) {
   return isLinked(node, name) ? fallback : (widgetOf(node, name)?.value ?? fallback);
+}
+
+/** The number in a widget, within its own limits; null where it is linked, absent or no number. */
+export function numberOf(node, name) {
+  const value = valueOf(node, name);
+  return Number.isFinite(value) ? within(widgetOf(node, name), value) : null;
+}
+
+/** The value of a widget as a text: a file may hold anything there. */
+export function textOf(node, name) {
+  const value = valueOf(node, name, "");
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 export function isLinked(node, name) {
@@ -28,8 +41,7 @@ export function isEditable(node, name) {
 export function write(node, name, value) {
   const widget = widgetOf(node, name);
   if (!widget || isLinked(node, name)) return;
-  const { min = -Infinity, max = Infinity } = widget.options ?? {};
-  const kept = typeof value === "number" ? Math.min(Math.max(value, min), max) : value;
+  const kept = typeof value === "number" ? within(widget, value) : value;
   if (widget.value === kept) return;
   widget.value = kept;
   widget.callback?.(kept, app.canvas, node);
@@ -37,19 +49,47 @@ export function write(node, name, value) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** The node that feeds an input, past reroutes and bypassed nodes; null where none is in sight. */
+function within(widget, value) {
+  const { min = -Infinity, max = Infinity } = widget.options ?? {};
+  return Math.min(Math.max(value, min), max);
+}
+
+/**
+ * The node that feeds an input, past reroutes, bypassed nodes and the edges of subgraphs. Null where
+ * nothing will arrive, as from a muted node; a subgraph's own edge where it is used in several places.
+ */
 export function originOf(node, inputName) {
-  let slot = slotOf(node, (input) => input.name === inputName);
-  for (let steps = 0; steps < 100; steps++) {
-    const link = slot < 0 ? null : node.getInputLink(slot);
-    const origin = link && node.graph?.getNodeById(link.origin_id);
-    if (!origin) return null;
-    if (!REROUTES.has(origin.type) && origin.mode !== BYPASSED) return origin;
-    const type = origin.outputs?.[link.origin_slot]?.type;
-    slot = slotOf(origin, (input) => REROUTES.has(origin.type) || input.type === type);
-    node = origin;
+  let { graph } = node;
+  let link = linkInto(node, slotOf(node, (input) => input.name === inputName));
+  for (let steps = 0; link && steps < 100; steps++) {
+    if (String(link.origin_id) === String(graph.inputNode?.id)) {
+      const users = usersOf(graph);
+      if (users.length !== 1) return graph.inputNode;
+      [graph, link] = [users[0].graph, linkInto(users[0], link.origin_slot)];
+      continue;
+    }
+    const origin = graph.getNodeById(link.origin_id);
+    if (!origin || origin.mode === MUTED) return null;
+    if (REROUTES.has(origin.type) || origin.mode === BYPASSED) {
+      const type = origin.outputs?.[link.origin_slot]?.type;
+      link = linkInto(origin, slotOf(origin, (input) => REROUTES.has(origin.type) || input.type === type));
+    } else if (origin.subgraph) {
+      graph = origin.subgraph;
+      link = graph.outputNode.slots[link.origin_slot]?.getLinks()[0];
+    } else return origin;
   }
   return null;
+}
+
+function linkInto(node, slot) {
+  return node.graph?.getLink(node.inputs?.[slot]?.link) ?? null;
+}
+
+/** The nodes that stand for a subgraph. */
+function usersOf(subgraph) {
+  const { rootGraph } = subgraph;
+  const graphs = [rootGraph, ...rootGraph.subgraphs.values()];
+  return graphs.flatMap((graph) => graph.nodes.filter((node) => node.subgraph === subgraph));
 }
 
 function slotOf(node, wanted) {
@@ -64,12 +104,28 @@ export function toldBy(node, name) {
 }
 
 /** Changes between the two calls are one step of undo. */
-export function beginEdit() {
+function beginEdit() {
   app.canvas?.emitBeforeChange?.();
 }
 
-export function endEdit() {
+function endEdit() {
   app.canvas?.emitAfterChange?.();
+}
+
+/** One step of undo until a pointer is let go, wherever that is; gives what ends it sooner. */
+export function editWhileHeld({ pointerId }, ended) {
+  const over = new AbortController();
+  const { signal } = over;
+  const end = () => {
+    if (signal.aborted) return;
+    over.abort();
+    ended();
+    endEdit();
+  };
+  for (const kind of ["pointerup", "pointercancel"]) // of the window: the element may be gone by then
+    window.addEventListener(kind, (event) => event.pointerId === pointerId && end(), { capture: true, signal });
+  beginEdit();
+  return end;
 }
 
 export function edit(change) {

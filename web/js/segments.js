@@ -8,7 +8,7 @@
  */
 
 import { clipSeenBy, keptOf, shotsOf } from "./clip_lengths.js";
-import { isEditable, valueOf, write } from "./graph.js";
+import { isEditable, numberOf, textOf, valueOf, write } from "./graph.js";
 import { say } from "./words.js";
 
 const USUAL_FRAME = 0.125; // seconds: the step of our seconds widgets
@@ -48,7 +48,7 @@ function extendTimeline(node) {
 }
 
 function keptLabel(node, backwards) {
-  const from = valueOf(node, "from_frame", -1);
+  const from = numberOf(node, "from_frame") ?? -1;
   if (from < 0) return say("clip");
   return say(backwards ? "clip from frame {n}" : "clip to frame {n}", { n: from });
 }
@@ -68,8 +68,9 @@ function cutOf(node, whole, backwards) {
 function stitchTimeline(node) {
   const [a, b] = [clipSeenBy(node, "video_a", 0), clipSeenBy(node, "video_b", 1)];
   const bridge = valueOf(node, "mode") === "bridge";
-  const half = bridge ? 0 : valueOf(node, "seconds", 0) / 2;
-  const rest = (clip) => (clip.seconds === null ? null : Math.max(clip.seconds - half, 0));
+  const seconds = numberOf(node, "seconds");
+  const half = bridge ? 0 : seconds === null ? null : seconds / 2;
+  const rest = (clip) => (clip.seconds === null || half === null ? null : Math.max(clip.seconds - half, 0));
   const middle = segment({
     kind: bridge ? "new" : "morph",
     label: say(bridge ? "bridge" : "A becomes B"),
@@ -83,14 +84,15 @@ function stitchTimeline(node) {
 }
 
 function storyboardTimeline(node) {
-  const segments = shotsOf(node).map((shot, place) => {
+  const { shots, whole } = shotsOf(node);
+  const segments = shots.map((shot, place) => {
     const locked = valueOf(shot, "lock", false) === true;
-    const length = lengthOf(shot, valueOf(node, "fps", 0) || null, "right");
+    const length = lengthOf(shot, numberOf(node, "fps") || null, "right");
     const toggle = isEditable(shot, "lock") ? () => write(shot, "lock", !locked) : null;
     return segment({
       kind: "shot",
-      label: shotLabel(shot, place),
-      seam: place > 0 && valueOf(shot, "join") === "continue",
+      label: shotLabel(shot, whole ? place + 1 : "?"),
+      seam: (place > 0 || !whole) && valueOf(shot, "join") === "continue",
       ...length,
       edge: locked ? null : length.edge, // a locked shot of another length was never made
       locked,
@@ -98,12 +100,13 @@ function storyboardTimeline(node) {
       reroll: locked ? null : rerollOf(shot),
     });
   });
+  if (!whole) segments.unshift(segment({ kind: "shot", label: say("shots from elsewhere"), seconds: null }));
   return { segments, anchor: "left" };
 }
 
-function shotLabel(shot, place) {
-  const prompt = valueOf(shot, "prompt", "").trim();
-  return prompt ? `${place + 1}  ${prompt}` : say("Shot {n}", { n: place + 1 });
+function shotLabel(shot, n) {
+  const prompt = textOf(shot, "prompt").trim();
+  return prompt ? `${n}  ${prompt}` : say("Shot {n}", { n });
 }
 
 /** Length of a new part: the widget `seconds`, in whole frames where their rate is known. */
@@ -113,8 +116,8 @@ function lengthOf(node, fps, edge) {
     const whole = Math.max(Math.round(seconds / frame), 1) * frame;
     write(node, "seconds", Math.round(whole * 1000) / 1000);
   };
-  const seconds = valueOf(node, "seconds", null);
-  return { seconds, frame, max: 600, set, edge: isEditable(node, "seconds") ? edge : null };
+  const seconds = numberOf(node, "seconds");
+  return { seconds, frame, max: 600, set, edge: seconds !== null && isEditable(node, "seconds") ? edge : null };
 }
 
 function rerollOf(node) {

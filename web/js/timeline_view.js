@@ -1,12 +1,13 @@
 /** Segments along time in the DOM: drawn, dragged, and worked with the keyboard. */
 
 import { make } from "./dom_view.js";
-import { beginEdit, edit, endEdit } from "./graph.js";
+import { edit, editWhileHeld } from "./graph.js";
 import { say } from "./words.js";
 
 const HEADROOM = 1.06; // of the length, so that a last edge can be grabbed and pulled
 const TICKS = [0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
 const TICK_ROOM = 46; // pixels
+const MOST_TICKS = 100;
 const NOMINAL = 2; // seconds that a clip of unknown length is drawn as
 
 export class TimelineView {
@@ -65,16 +66,18 @@ export class TimelineView {
       at += drawn(segments[place]);
     });
     const unknown = segments.some((one) => one.seconds === null);
-    this.total.textContent = segments.length ? say(unknown ? "clip + {n} s" : "{n} s", { n: rounded(sumOf(segments)) }) : "";
+    this.total.textContent = totalOf(segments, unknown);
     this.span = span;
     const origin = anchor === "right" ? span - length : 0;
     this.#rule(unknown ? 0 : length, origin * scale, scale);
   }
 
   #rule(length, origin, scale) {
-    const step = TICKS.find((one) => one * scale >= TICK_ROOM) ?? TICKS.at(-1);
+    const step = Math.max(TICKS.find((one) => one * scale >= TICK_ROOM) ?? length / 10, length / MOST_TICKS);
+    const count = length > 0 ? Math.floor(length / step + 1e-6) + 1 : 0;
     const ticks = [];
-    for (let time = 0; length > 0 && time <= length + 1e-6; time += step) {
+    for (let place = 0; place < count; place++) {
+      const time = place * step;
       const tick = make("span", "patchdit-tick", {}, `${+time.toFixed(2)}s`);
       tick.style.left = `${origin + time * scale}px`;
       ticks.push(tick);
@@ -85,23 +88,21 @@ export class TimelineView {
   startDrag(place, side, event) {
     const segment = this.line.segments[place];
     const perPixel = this.span / this.track.getBoundingClientRect().width; // zoom included
-    this.drag = { place, side, from: event.clientX, seconds: segment.seconds, span: this.span, perPixel };
-    beginEdit();
+    const end = editWhileHeld(event, () => (this.drag = null));
+    this.drag = { segment, side, from: event.clientX, span: this.span, perPixel, end };
   }
 
   moveDrag(event) {
-    const { place, side, from, seconds, perPixel } = this.drag;
-    const both = this.line.segments[place].edge === "both" ? 2 : 1;
+    const { segment, side, from, perPixel } = this.drag;
+    const both = segment.edge === "both" ? 2 : 1;
     const way = (event.clientX - from) * perPixel * (side === "left" ? -both : both);
-    this.line.segments[place].set(seconds + way);
+    segment.set(segment.seconds + way);
     this.refresh();
   }
 
-  endDrag() {
-    if (!this.drag) return;
-    this.drag = null;
-    endEdit();
-    this.refresh();
+  /** The node is gone, and a drag with it. */
+  end() {
+    this.drag?.end();
   }
 
   /** What a key does to the segment at a place; false where it does nothing. */
@@ -160,14 +161,12 @@ class Part {
     const { view } = this;
     const edge = make("span", `patchdit-edge patchdit-edge-${side}`, { "aria-hidden": "true" });
     edge.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
+      if (event.button !== 0 || view.drag) return;
       event.stopPropagation();
       edge.setPointerCapture(event.pointerId);
       view.startDrag(this.place, side, event);
     });
     edge.addEventListener("pointermove", (event) => view.drag && view.moveDrag(event));
-    for (const end of ["pointerup", "lostpointercapture"])
-      edge.addEventListener(end, () => view.endDrag());
     return edge;
   }
 
@@ -223,6 +222,12 @@ function drawn(segment) {
 
 function sumOf(segments) {
   return segments.reduce((all, one) => all + (one.seconds ?? 0), 0);
+}
+
+function totalOf(segments, unknown) {
+  const n = rounded(sumOf(segments));
+  if (!unknown) return segments.length ? say("{n} s", { n }) : "";
+  return n ? say("more than {n} s", { n }) : say("length unknown");
 }
 
 function lengthOf(segment) {

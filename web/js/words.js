@@ -4,7 +4,7 @@ import { app } from "../../../scripts/app.js";
 
 const CHINESE = {
   // timeline
-  Timeline: "时间线",
+  Timeline: "时间轴",
   "Drag an edge, or use the keyboard: arrows one frame, Shift one second, L lock, R another take.":
     "拖动边缘，或用键盘：方向键一帧，加 Shift 一秒，L 锁定，R 换一版。",
   "Connect shots to see them here": "连接镜头后会显示在这里",
@@ -14,7 +14,7 @@ const CHINESE = {
   "Lock this shot: never make it again (L)": "锁定此镜头：不再重新生成（L）",
   "Another take: a new seed (R)": "换一版：新的种子（R）",
   "{n} s": "{n} 秒",
-  "clip + {n} s": "片段 + {n} 秒",
+  "more than {n} s": "超过 {n} 秒",
   clip: "片段",
   "clip to frame {n}": "片段，到第 {n} 帧",
   "clip from frame {n}": "片段，从第 {n} 帧起",
@@ -23,6 +23,7 @@ const CHINESE = {
   bridge: "过渡",
   "A becomes B": "A 变成 B",
   "Shot {n}": "镜头 {n}",
+  "shots from elsewhere": "来自别处的镜头",
   // brush
   "Patch brush": "时空块画笔",
   Time: "时间",
@@ -41,7 +42,7 @@ const CHINESE = {
     "{span}，第 {row} 行，第 {column} 列，已涂。方向键移动，空格涂抹，Page Up 和 Page Down 换时间。",
   "{span}, row {row}, column {column}, not painted. Arrows move, Space paints, Page Up and Down change the time.":
     "{span}，第 {row} 行，第 {column} 列，未涂。方向键移动，空格涂抹，Page Up 和 Page Down 换时间。",
-  "The text in brush is no painting: clear it.": "brush 里的文字不是涂抹记录：请清除。",
+  "The text in brush is no painting: clear it.": "“画笔”里的文字不是涂抹记录：请清除。",
   "Run once to see the frames here, then paint.": "先运行一次，画面出现后再涂抹。",
   "Painted on a grid of {old}, this clip has {now}: clear it or paint anew.":
     "涂抹时的网格是 {old}，此片段是 {now}：请清除或重新涂抹。",
