@@ -71,7 +71,7 @@ def test_a_lora_counts_however_little_is_loaded(pair, kind, layer):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_prompts_that_are_held_count_as_memory(pair, kind):
     mine, theirs = (model.model for model in pair(kind))
-    text, _ = mine.diffusion_model.held({}, torch.ones(1), *what_is_held(kind))
+    text, _ = mine.diffusion_model.held({}, *what_is_held(kind))
     held = sum(kv.k_BNSH.nbytes + kv.v_BNSH.nbytes for layer in text.layers for kv in layer)
     for clips in (1, 2):
         shape = [clips, 16, 3, 4, 6]
