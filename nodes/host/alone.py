@@ -197,7 +197,7 @@ def fingerprint(model: Model) -> str:
 
 
 async def replace_nodes(register: Callable[[Any, Any], Awaitable[None]]) -> None:
-    """Old node ids: canvas.py tells its frontend of them; run.py says that it does not know them."""
+    """Old node ids: canvas.py tells its frontend of them, run.py that it does not know them."""
 
 
 def journal_folder() -> Path:

@@ -12,8 +12,11 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -91,6 +94,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nodes", nargs="*", help="node ids; all of them where none is named")
     names = parser.parse_args().nodes or sorted(path.stem for path in FOLDER.glob("PatchDiT_*.md"))
+    with canvas_for_pictures() as canvas:
+        for name in names:
+            save(draw(canvas, name), FOLDER / f"{name}.jpg")
+            print(name, flush=True)
+
+
+@contextmanager
+def canvas_for_pictures(**settings: Any) -> Iterator[Canvas]:
+    """Our own canvas with the names of all files that templates choose, and less around it."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     port = free_port()
     with (
@@ -100,11 +112,9 @@ def main() -> None:
     ):
         chromium = started.chromium.launch(executable_path=path, args=QUIET)
         address = f"http://127.0.0.1:{port}"
-        ask(address, "/api/settings", {"Comfy.Graph.CanvasInfo": False})
+        ask(address, "/api/settings", {"Comfy.Graph.CanvasInfo": False, **settings})
         with opened(chromium, address) as canvas:
-            for name in names:
-                save(draw(canvas, name), FOLDER / f"{name}.jpg")
-                print(name, flush=True)
+            yield canvas
 
 
 def with_names(base: Path) -> Path:

@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
-from .conftest import QUIET, free_port, own_server
-from .help_pictures import with_names
-from .page import ROOT, Canvas, ask, opened
+from .help_pictures import canvas_for_pictures
+from .page import ROOT, Canvas
 
 FOLDER = ROOT / "docs"
 SETTINGS = {
-    "Comfy.Graph.CanvasInfo": False,
     "Comfy.Sidebar.Size": "small",
     "Comfy.Workflow.WorkflowTabsPosition": "Sidebar",
 }
@@ -49,25 +43,15 @@ LOOK = """([kind, left, top, scale]) => {
 
 
 def main() -> None:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    port = free_port()
-    with (
-        TemporaryDirectory() as folder,
-        own_server(with_names(Path(folder)), port),
-        sync_playwright() as started,
-    ):
-        chromium = started.chromium.launch(executable_path=path, args=QUIET)
-        address = f"http://127.0.0.1:{port}"
-        ask(address, "/api/settings", SETTINGS)
-        with opened(chromium, address) as canvas:
-            for draw in (text_to_video, timeline, brush):
-                draw(canvas)
-                picture = Image.open(io.BytesIO(canvas.page.screenshot())).convert("RGB")
-                picture.save(FOLDER / f"canvas_{draw.__name__}.jpg", quality=85, optimize=True)
+    with canvas_for_pictures(**SETTINGS) as canvas:
+        for draw in (text_to_video, timeline, brush):
+            draw(canvas)
+            picture = Image.open(io.BytesIO(canvas.page.screenshot())).convert("RGB")
+            picture.save(FOLDER / f"canvas_{draw.__name__}.jpg", quality=85, optimize=True)
 
 
 def text_to_video(canvas: Canvas) -> None:
-    show(canvas, "text_to_video", height=640)
+    show(canvas, "text_to_video", height=740)
     canvas.fit()
 
 
