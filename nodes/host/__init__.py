@@ -1,4 +1,7 @@
-"""The ONE door to the machinery behind the nodes: ComfyUI's, or the stand-in where there is none.
+"""The one door to ComfyUI, or to the stand-in where there is none: what differs between the two.
+
+What both have in common is asked for by name: duck (values on wires, any VAE), facts (what a MODEL
+says of itself), native (how weights are told what is known), shown (which images a LATENT holds).
 
 Only the absence of ComfyUI counts; an ImportError inside a real host is a defect to see.
 Both sides offer:
