@@ -189,5 +189,5 @@ def extend(job: Extension, seed: int, settings: dict, journal: Journal | None) -
     plan = plan_of(shortened(job, made))
     why = "you stopped it" if host.was_stopped() else "the drift passed drift_limit"
     stopped = "" if made == job.new else f"\nStopped early: {why}."
-    latent, video = finish_plan(plan, {"samples": sequence, FPS: job.extent.fps})
-    return latent, video, plan.seams_text, plan.report + stopped
+    latent, video, seams, report = finish_plan(plan, {"samples": sequence, FPS: job.extent.fps})
+    return latent, video, seams, report + stopped

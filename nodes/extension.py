@@ -147,11 +147,8 @@ def own_still(clip: Footage, places: list[int], latent_1CTHW: Tensor) -> Tensor:
     return encode_clip(clip.vae, clip.frames_FHWC[last : last + 1])
 
 
-def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) -> int:
-    """Latent frames that a window knows of those before it; the first has what there are.
-
-    Where the setting is 0, a little less is known if so one window can make all `new` ones.
-    """
+def check_context(extent: Extent, known: int, stride: int = STRIDE) -> None:
+    """ValueError where a window has no room for the context and new frames, or a clip too few."""
     asked, window = (pixel_frames(latents, stride) for latents in (extent.context, extent.window))
     if extent.context > known:
         raise ValueError(
@@ -167,6 +164,14 @@ def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) 
         raise ValueError(
             f"The window is {window} frame, which leaves no room for new ones; make it longer."
         )
+
+
+def context_latents(extent: Extent, known: int, new: int, stride: int = STRIDE) -> int:
+    """Latent frames that a window knows of those before it; the first has what there are.
+
+    Where the setting is 0, a little less is known if so one window can make all `new` ones.
+    """
+    check_context(extent, known, stride)
     enough, least = min((extent.window + 1) // 2, ENOUGH), usual_context(extent.window)
     fitting = extent.window - new  # known ones beside which one window makes all
     return extent.context or (min(enough, fitting) if fitting >= least else enough)

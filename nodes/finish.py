@@ -29,5 +29,4 @@ class FinishVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent, plan):
-        whole, video = finish_plan(plan, latent)
-        return io.NodeOutput(whole, video, plan.seams_text, plan.report)
+        return io.NodeOutput(*finish_plan(plan, latent))

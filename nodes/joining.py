@@ -24,7 +24,7 @@ from ..models.timeline import STRIDE, pixel_frames, places_between
 from .extension import (
     Extent,
     beginning_of,
-    context_latents,
+    check_context,
     ending_of,
     has_suffix,
     own_still,
@@ -158,7 +158,7 @@ def around(
             f"The latents of A and B have {tuple(known_1CTHW.shape[3:])} and"
             f" {tuple(tail_1CTHW.shape[3:])} rows and columns; decode B first (Decode Video)."
         )
-    context_latents(extent, known_1CTHW.shape[2], new, a.stride)
+    check_context(extent, known_1CTHW.shape[2], a.stride)
     if extent.context > tail_1CTHW.shape[2]:
         raise ValueError(
             f"After the new part there are {tail_1CTHW.shape[2]} latent frames and setting context"

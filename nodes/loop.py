@@ -73,10 +73,8 @@ class LoopVideo(Stoppable, io.ComfyNode):
         fill = Sampling.of(settings, settings["seed"], vae=vae).fill
         work = lambda journal: fill_joint(job, fill(job.extent.fps, journal))  # noqa: E731
         sequence = journaled(settings["checkpoint"], work)
-        plan = plan_of(job)
-        latent, looped = finish_plan(plan, sequence)
-        report = f"{plan.report}\n{wrap_of(job, looped)}"
-        return io.NodeOutput(latent, looped, plan.seams_text, report)
+        latent, looped, seams, report = finish_plan(plan_of(job), sequence)
+        return io.NodeOutput(latent, looped, seams, f"{report}\n{wrap_of(job, looped)}")
 
 
 class PrepareLoop(io.ComfyNode):

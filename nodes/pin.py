@@ -168,4 +168,4 @@ class ImageToVideo(Stoppable, io.ComfyNode):
         latent, plan = pin_clip(clip, last_image, seconds, settings)
         run = Sampling.of(settings, seed, vae=vae).run
         made = journaled(settings["checkpoint"], lambda journal: run(latent, journal))
-        return io.NodeOutput(*finish_plan(plan, made), plan.seams_text, plan.report)
+        return io.NodeOutput(*finish_plan(plan, made))

@@ -114,8 +114,7 @@ class Reframe(Stoppable, io.ComfyNode):
         job, window, context = reframing_of(video, vae, settings)
         plan = plan_of(job, window, context)
         filled = plan.latent if job.cropped else generate(plan, seed, settings, window, context)
-        latent, video = finish_plan(plan, filled)
-        return io.NodeOutput(latent, video, plan.seams_text, plan.report)
+        return io.NodeOutput(*finish_plan(plan, filled))
 
 
 class PrepareReframe(io.ComfyNode):

@@ -172,8 +172,7 @@ def remade(remix: Remix, seed: int, strength: float, settings: dict) -> tuple:
     plan = remix_plan(
         remix, remix_report(remix, f"by {settings['method']} at {strength:g}", lengths), lengths
     )
-    latent, video = finish_plan(plan, {"samples": samples})
-    return latent, video, plan.seams_text, plan.report
+    return finish_plan(plan, {"samples": samples})
 
 
 def way_of(sampling: Sampling, settings: dict) -> Callable[[float, Journal | None], Remake]:

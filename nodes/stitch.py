@@ -184,6 +184,4 @@ def stitch(job: Joint, sampling: Sampling, settings: dict) -> tuple:
         return fill_joint(job, blended_fill(sampling, prompts, zone, job.extent.fps, journal))
 
     sequence = journaled(settings["checkpoint"], work)
-    plan = plan_of(job)
-    latent, video = finish_plan(plan, sequence)
-    return latent, video, plan.seams_text, plan.report
+    return finish_plan(plan_of(job), sequence)

@@ -130,8 +130,8 @@ def known_latents(settings: dict, window: int, stride: int = STRIDE) -> int:
     return window_latents(settings["model"], context, "context", stride)
 
 
-def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
-    """The whole clip as LATENT and VIDEO, from the plan's window however it was denoised."""
+def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo, str, str]:
+    """The whole clip, from the plan's window however it was denoised: what `verb_outputs` lists."""
     made = samples_of(latent).float().cpu()
     planned = samples_of(plan.latent)
     if len(made) > 1:
@@ -163,7 +163,7 @@ def finish_plan(plan: Plan, latent: Latent) -> tuple[Latent, LazyVideo]:
         whole[SEAMS] = plan.seams  # else they count other frames
     if plan.size != tuple(host.spatial_stride(plan.vae) * side for side in made.shape[3:]):
         whole[SIZE] = plan.size
-    return whole, video
+    return whole, video, plan.seams_text, plan.report
 
 
 def pins_in_words(pins: Sequence[tuple[int, int]]) -> str:
