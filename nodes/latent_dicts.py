@@ -20,7 +20,8 @@ from ..models.timeline import STRIDE, latent_frames, pixel_frames
 from ..models.video_vae import nearest_valid
 
 Latent = dict[str, Any]
-STRIDES = {12: 6, 128: 8}  # pixel frames per latent frame by channels: Mochi, LTX
+# Pixel frames, and pixels across, of a latent cell by channels: Mochi, Wan 2.2 TI2V-5B, LTX.
+CELLS = {12: (6, 8), 48: (4, 16), 128: (8, 32)}
 
 FRAMES, FPS, SEAMS, SIZE = "video_frames", "video_fps", "video_seams", "video_size"
 PINS = "video_pins"  # (first, last) pixel frames of every pin: whose plan is whose, and messages
@@ -28,12 +29,12 @@ LONGEST = 600.0  # seconds of what is made at a time
 DEFAULT_FPS = 8.0  # what blockworld was trained at
 
 
-def usual_stride(channels: int) -> int:
-    """Pixel frames per latent frame of video latents of so many channels.
+def usual_cell(channels: int) -> tuple[int, int]:
+    """Pixel frames, and pixels across, of a cell of video latents of so many channels.
 
     For where there is neither the VAE that made them nor a MODEL to ask.
     """
-    return STRIDES.get(channels, STRIDE)
+    return CELLS.get(channels, (STRIDE, 8))
 
 
 def latent_length(frames: int, stride: int = STRIDE) -> int:
@@ -101,7 +102,7 @@ def real_frames(latent: Latent, stride: int | None = None) -> int:
     `stride` is the VAE's; None: that of latents of as many channels.
     """
     _, channels, T, _, _ = samples_of(latent).shape
-    stride = stride or usual_stride(channels)
+    stride = stride or usual_cell(channels)[0]
     whole = pixel_frames(T, stride)
     kept = latent.get(FRAMES, whole)
     return kept if whole - stride < kept <= whole else whole
@@ -132,7 +133,7 @@ def mask_of(latent: Latent, shape: tuple[int, ...], stride: int | None = None) -
     B, C, T, H, W = shape
     mask = mask.float()
     if mask.ndim < 5:
-        mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T, stride or usual_stride(C))
+        mask = _grouped(mask.reshape(1, -1, *mask.shape[-2:]), T, stride or usual_cell(C)[0])
     if mask.shape[2] not in (1, T) or mask.shape[0] not in (1, B):
         raise ValueError(
             f"The noise mask has shape {tuple(mask.shape)}; the latent needs {(B, 1, T, H, W)}."

@@ -25,7 +25,7 @@ from ..models.selection import (
 )
 from .api import io
 from .host.facts import rate_of_channels
-from .latent_dicts import FPS, mask_of
+from .latent_dicts import FPS, mask_of, usual_cell
 from .patch_views import brush_view
 from .patched import channels, clip_frames
 from .types import PatchedLatent, Patches
@@ -33,8 +33,6 @@ from .types import PatchedLatent, Patches
 FRAMES_BY, SECONDS_BY = "time in frames", "time in seconds"
 FRACTIONS_BY, PIXELS_BY = "box in fractions", "box in pixels"
 WAYS = [FRAMES_BY, SECONDS_BY, FRACTIONS_BY, PIXELS_BY, "mask", *SHARES, "all", "brush"]
-CELL = {48: 16, 128: 32}  # pixels per latent cell by channels: Wan 2.2 5B, LTX
-USUAL_CELL = 8  # of Blockworld, Wan 2.1 and the rest of Wan 2.2
 
 
 class SelectPatches(io.ComfyNode):
@@ -182,7 +180,7 @@ def fractions(patches: PatchedLatent, by: str, box: Box) -> Box:
     """x, y, width and height in fractions of the frame."""
     if by == FRACTIONS_BY:
         return box
-    cell = CELL.get(channels(patches), USUAL_CELL)
+    _, cell = usual_cell(channels(patches))
     rows, columns = (side * cell for side in patches.grid.latent_shape[1:])
     x, y, width, height = box
     return x / columns, y / rows, width / columns, height / rows

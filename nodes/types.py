@@ -16,7 +16,7 @@ from ..models.flow import DenoiseState
 from ..models.patches import Grid
 from ..models.timeline import pixel_frames
 from .api import io
-from .latent_dicts import usual_stride
+from .latent_dicts import usual_cell
 
 Patches = io.Custom("PATCHES")
 DenoiseStateWire = io.Custom("DENOISE_STATE")
@@ -41,7 +41,7 @@ class PatchedLatent:
     @property
     def stride(self) -> int:
         """Pixel frames per latent frame after the first, which nothing but the channels tell."""
-        return usual_stride(self.tokens_BLP.shape[-1] // prod(self.grid.patch))
+        return usual_cell(self.tokens_BLP.shape[-1] // prod(self.grid.patch))[0]
 
     @property
     def frames(self) -> int:

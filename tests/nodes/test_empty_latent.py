@@ -18,7 +18,7 @@ from patchdit.nodes.latent_dicts import (
     mask_of,
     real_frames,
     samples_of,
-    usual_stride,
+    usual_cell,
 )
 
 DEFAULTS = dict(
@@ -159,7 +159,8 @@ def test_samples_of_refuses_broken_latents():
 
 
 def test_latents_of_ltxs_channels_have_groups_of_eight():
-    assert [usual_stride(channels) for channels in (12, 16, 32, 48, 128)] == [6, 4, 4, 4, 8]
+    cells = [usual_cell(channels) for channels in (12, 16, 32, 48, 128)]
+    assert cells == [(6, 8), (4, 8), (4, 8), (4, 16), (8, 32)]
     latent = {"samples": torch.zeros(1, 128, 3, 1, 1), "video_frames": 10}
     assert real_frames(latent) == 10 and real_frames({**latent, "video_frames": 9}) == 17
     assert real_frames(latent, 4) == 9  # as a VAE says whose groups are of four
