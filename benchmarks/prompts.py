@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from patchdit.training.blockworld import CAMERAS, MOTIONS, Scene, sample_scene
-from patchdit.training.captions import CHINESE, ENGLISH, ing_form, third_person
+from patchdit.training.captions import ing_form, third_person
 from patchdit.training.environments import ENVIRONMENTS
 from patchdit.training.sprites import COLOURS, SUBJECTS
+from patchdit.training.world_words import CHINESE, ENGLISH
 
 ATTRIBUTES = {
     "colour": tuple(COLOURS),

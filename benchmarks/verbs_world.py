@@ -25,8 +25,9 @@ from patchdit.models.blockworld import Blockworld
 from patchdit.models.seams import judge, measure
 from patchdit.nodes import host
 from patchdit.training.blockworld import Scene, render, sample_scene
-from patchdit.training.captions import ENGLISH, third_person
+from patchdit.training.captions import third_person
 from patchdit.training.environments import ENVIRONMENTS
+from patchdit.training.world_words import ENGLISH
 
 SIZE = 64, 64  # pixels
 CONTROL_SHARE = 4  # one clip in so many is also read as the world shows it

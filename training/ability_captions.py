@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from patchdit.training.ability_clip import AbilityClip
-from patchdit.training.captions import CHINESE, ENGLISH, ing_form, third_person
+from patchdit.training.captions import ing_form, third_person
+from patchdit.training.world_words import CHINESE, ENGLISH
 
 # {thing}, {other}: "red ball"; {place}: "in a meadow"; {next}: where the second shot plays; {side}:
 # left or right.

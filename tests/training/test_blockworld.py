@@ -20,11 +20,12 @@ from patchdit.training.blockworld import (
     sample_scene,
     to_pixels,
 )
-from patchdit.training.captions import CHINESE, ENGLISH, caption
+from patchdit.training.captions import caption
 from patchdit.training.environments import ENVIRONMENTS
 from patchdit.training.perspective import View
 from patchdit.training.sheet import draw_sheet
 from patchdit.training.sprites import COLOURS, SUBJECTS
+from patchdit.training.world_words import CHINESE, ENGLISH
 
 BALL = Subject("ball", "red", "still", 0.0, 0.1, 0.2, 0.3)
 
