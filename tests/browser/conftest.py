@@ -27,6 +27,7 @@ from .smoke import chosen
 
 __all__ = ["comfyui", "parts", "wan_weights", "weights"]  # fixtures of the tests of the host
 
+SKIPPED = pytest.StashKey[bool]()
 QUIET = [
     "--headless",
     "--no-sandbox",
@@ -47,6 +48,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--smoke"):
         items[:], left_out = chosen(items)
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    report = yield
+    if report.when == "call":
+        item.stash[SKIPPED] = report.skipped
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -140,5 +149,6 @@ def canvas(session_canvas, request):
     """The canvas of a host in one renderer; a complaint of our scripts fails the test."""
     session_canvas.complaints.clear()
     yield session_canvas
-    keep_picture(session_canvas, request.node.name)
+    if not request.node.stash.get(SKIPPED, False):  # else it is still that of the test before
+        keep_picture(session_canvas, request.node.name)
     assert session_canvas.complaints == []
